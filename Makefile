@@ -1,0 +1,65 @@
+# Needs Python 3.11 or newer with venv and pip, make, and nothing else: the first target run makes .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+EXPORT := $(BIN)/uv export --quiet --all-extras --no-default-groups --no-hashes --no-header --no-annotate
+ARGS ?=
+
+# The lock file must not depend on whose machine it was made on.
+unexport UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_INDEX UV_INDEX_URL UV_PYTHON VIRTUAL_ENV
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help venv demo test check requirements-check bench docs lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
+
+venv: $(VENV)/.synced ## Make or update .venv
+
+demo: $(VENV)/.synced ## Simulated exchange, model and dashboard, offline (ARGS=…)
+	$(BIN)/richter demo $(ARGS)
+
+test: $(VENV)/.synced ## Run the tests (ARGS=…)
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.synced requirements-check ## Lint, types, layers, lock file and requirements.txt
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+requirements-check: $(VENV)/.uv
+	@$(BIN)/uv lock --check --quiet
+	@$(EXPORT) --locked | diff requirements.txt - \
+		|| { echo "requirements.txt is not what uv.lock says: run make lock"; exit 1; }
+
+bench: $(VENV)/.synced ## Run the benchmarks (ARGS=…)
+	$(BIN)/uv sync --quiet --locked --inexact --group bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.synced ## Write the generated parts of the documentation
+	$(BIN)/python -m richter.cli.docs
+
+lock: $(VENV)/.uv ## Resolve the dependencies anew (ARGS=--upgrade), write uv.lock and requirements.txt
+	$(BIN)/uv lock $(ARGS)
+	$(EXPORT) --locked > requirements.txt
+
+clean: ## Remove .venv and caches; data/ stays
+	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Only the base and the development tools: the extras (MLflow, Jupyter, …) weigh ten times as much.
+$(VENV)/.synced: $(VENV)/.uv uv.lock
+	$(BIN)/uv sync --quiet --locked --inexact
+	@touch $@
+
+$(VENV)/.uv: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/uv --version 2>/dev/null | grep -qF "$(subst ==, ,$(UV_PIN)) " \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV_PIN)
+	@touch $@

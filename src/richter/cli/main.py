@@ -1,0 +1,51 @@
+"""The `richter` program: its list of subcommands and the way in."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+
+import click
+
+import richter
+from richter.cli.run import run
+
+# One line a command: name, where it is defined, what it does. Nothing is imported before it is called for.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "config": ("richter.cli.config:command", "Show every setting and where its value comes from."),
+}
+
+
+class LazyGroup(click.Group):
+    """Subcommands which are imported when they run, and listed from the table above."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the table, which is the order of use."""
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    commands=[click.Command(name) for name in COMMANDS],  # So that click suggests them for a misspelt one.
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every command has its own --help, with examples.",
+)
+@click.version_option(richter.__version__, message="%(prog)s %(version)s")
+def richter_command() -> None:
+    """Watch crypto markets and predict spikes of their volatility a minute ahead."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `richter` with these arguments (default: the process's own) and return the exit code."""
+    return run(richter_command, arguments, "richter")

@@ -1,0 +1,129 @@
+"""The settings: their names, types, limits and defaults."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+DEFAULT_PRICE_DECIMALS = 8
+
+ProductId = Annotated[str, Meta(pattern=r"^[A-Z0-9]+(-[A-Z0-9]+)+\Z")]
+Decimals = Annotated[int, Meta(ge=0, le=12)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """One value for every setting, checked.
+
+    The title of a field's `Meta` completes "expected …"; the description says what the setting does.
+    """
+
+    # What is watched, and where it goes
+    data_dir: Annotated[
+        Path, Meta(title="a folder", description="Recordings, features, models and alerts are kept here.")
+    ] = Path("data")
+    products: Annotated[
+        tuple[ProductId, ...],
+        Meta(min_length=1, title="products such as BTC-USD, at least one", description="Products to watch."),
+    ] = ("BTC-USD",)
+    stale_after_s: Annotated[
+        float,
+        Meta(ge=1, le=60, title="seconds from 1 to 60", description="How long a quote counts as known."),
+    ] = 10.0
+    price_decimals: Annotated[
+        dict[ProductId, Decimals],
+        Meta(
+            title="0 to 12 decimals per product, such as BTC-USD=2",
+            description=f"Decimals of a product's prices; {DEFAULT_PRICE_DECIMALS} where it is not named.",
+        ),
+    ] = field(default_factory=dict)
+
+    # Addresses
+    coinbase_ws_url: Annotated[
+        str, Meta(pattern="^wss?://.", title="a ws:// or wss:// address", description="The exchange's feed.")
+    ] = "wss://advanced-trade-ws.coinbase.com"
+    kafka_bootstrap_servers: Annotated[
+        str, Meta(min_length=1, title="host:port, or several with commas", description="The Kafka brokers.")
+    ] = "localhost:9092"
+    mlflow_tracking_uri: Annotated[
+        str | None,
+        Meta(
+            title="an address such as http://localhost:5001, or null",
+            description="MLflow's store; null is mlflow.db in the data folder.",
+        ),
+    ] = None
+
+    # The recording and what is kept of it
+    rotate_minutes: Annotated[
+        Positive, Meta(title="minutes above 0", description="A recording's segment is closed at this age.")
+    ] = 60.0
+    rotate_mib: Annotated[
+        Positive, Meta(title="MiB above 0", description="A recording's segment is closed at this size.")
+    ] = 128.0
+    compress: Annotated[
+        bool, Meta(title="true or false", description="Compress closed segments (.ndjson.zst).")
+    ] = False
+    retention_days: Annotated[
+        Positive | None,
+        Meta(
+            title="days above 0, or null",
+            description="Recordings and features are deleted at this age; null keeps them.",
+        ),
+    ] = None
+    max_gb: Annotated[
+        Positive | None,
+        Meta(
+            title="GB above 0, or null",
+            description="Above this the oldest recordings and features are deleted; null keeps them.",
+        ),
+    ] = None
+    min_free_gib: Annotated[
+        float,
+        Meta(
+            ge=0,
+            title="GiB, 0 or more",
+            description="Recording ends with an error when the disk has less than this left.",
+        ),
+    ] = 1.0
+
+    # Alerts, on the ratio of predicted volatility to its threshold
+    alert_on: Annotated[
+        Positive, Meta(title="a ratio above 0", description="An alert begins when the ratio reaches this.")
+    ] = 1.0
+    alert_off: Annotated[
+        Positive,
+        Meta(
+            title="a ratio above 0, at most alert_on",
+            description="An alert ends when the ratio falls below this.",
+        ),
+    ] = 0.8
+    alert_cooldown_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            title="seconds, 0 or more",
+            description="The least time between an alert's end and the next.",
+        ),
+    ] = 60.0
+    alert_budget_per_hour: Annotated[
+        Positive, Meta(title="alerts per hour, above 0", description="The most alerts in an hour.")
+    ] = 6.0
+
+    # Logs
+    log_format: Annotated[
+        Literal["auto", "human", "json"],
+        Meta(title="auto, human or json", description="auto is human on a terminal, else json."),
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(title="debug, info, warning or error", description="The least severe lines that are logged."),
+    ] = "info"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store, with the default filled in."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.data_dir}/mlflow.db"
+
+    def decimals_for(self, product_id: str) -> int:
+        """How many decimals this product's prices are scaled by."""
+        return self.price_decimals.get(product_id, DEFAULT_PRICE_DECIMALS)

@@ -1,0 +1,1 @@
+"""The field's nouns: ticks, decimals, times. No clock, no randomness, no I/O."""

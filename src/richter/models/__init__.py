@@ -1,0 +1,1 @@
+"""What predicts, what alerts and what came of it. No clock, no randomness, no I/O."""
