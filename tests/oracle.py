@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from fractions import Fraction
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ PI = Decimal("3.1415926535897932384626433832795028841971693993751")
 
 Number = Fraction | Decimal | int
 Maybe = Number | None
+Value = TypeVar("Value", Fraction, int)
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ class Tick:
 
     @property
     def spread(self) -> Fraction | None:
-        return None if self.mid is None else self.ask - self.bid
+        return None if self.mid is None or self.ask is None or self.bid is None else self.ask - self.bid
 
     @property
     def spread_bps(self) -> Fraction | None:
-        return None if self.mid is None else 10_000 * (self.ask - self.bid) / self.mid
+        return None if self.mid is None or self.spread is None else 10_000 * self.spread / self.mid
 
     @property
     def imbalance(self) -> Fraction | None:
@@ -116,6 +118,7 @@ class Oracle:
         self._cause: dict[int, GapCause] = {}
 
         highest: dict[int, tuple[int, int, int]] = {}
+        lost: tuple[int, int] | None = None
         self.conn_offset: dict[int, int] = dict(conn_offset or {})
         for index, row in enumerate(ticks.tolist()):
             event, received, conn = row[col.TS_EVENT], row[col.TS_RECV], row[col.CONN]
@@ -132,7 +135,15 @@ class Oracle:
                 self.conn_offset.setdefault(conn, event - received)
                 if event > received + 2 * SECOND and event > received + self.conn_offset[conn] + 2 * SECOND:
                     self.outcome.append("ahead")
+                    if row[col.GAP_CAUSE] != GapCause.NONE:
+                        since = row[col.GAP_FROM] if lost is None else min(lost[1], row[col.GAP_FROM])
+                        lost = (row[col.GAP_CAUSE], since)
                     continue
+            # A gap whose tick was dropped lies before the next one that is not.
+            if lost is not None:
+                row[col.GAP_FROM] = min(lost[1], row[col.GAP_FROM]) if row[col.GAP_CAUSE] else lost[1]
+                row[col.GAP_CAUSE] = row[col.GAP_CAUSE] or lost[0]
+                lost = None
             # Gates 3 and 4.
             last = self.segments[-1].times[-1] if self.segments else None
             if last is not None and event < last:
@@ -141,6 +152,8 @@ class Oracle:
                     event = last
                 else:
                     self.clock[-1] = True
+            if last is not None and row[col.GAP_CAUSE] == GapCause.CLOCK:
+                self.clock[-1] = True
             if last is None or self.clock[-1]:
                 self.segments.append(Segment())
             segment = self.segments[-1]
@@ -239,14 +252,10 @@ class _Evaluation:
         self.end = self.t // SECOND  # The last whole second.
 
     def features(self) -> dict[str, Maybe]:
-        tick, minute_ago, five_ago = (
-            self.tick,
-            self.as_of(self.t - 60 * SECOND),
-            self.as_of(self.t - 300 * SECOND),
-        )
+        tick = self.tick
         values: dict[str, Maybe] = {
-            "price_return_1min": _relative(tick.mid, minute_ago and minute_ago.mid),
-            "price_return_5min": _relative(tick.mid, five_ago and five_ago.mid),
+            "price_return_1min": _relative(tick.mid, self.value_as_of(60, lambda then: then.mid)),
+            "price_return_5min": _relative(tick.mid, self.value_as_of(300, lambda then: then.mid)),
             "price_volatility_5min": self.volatility(300),
             "bipower_volatility_300s": self.bipower(300),
             "semivolatility_up_300s": self.semivolatility(300, +1),
@@ -258,7 +267,7 @@ class _Evaluation:
             "trade_intensity": self.intensity(60),
             "seconds_since_price_change": self.price_age(),
             "volume_24h_pct_change": _times(
-                100, _relative(tick.volume_24h, five_ago and five_ago.volume_24h)
+                100, _relative(tick.volume_24h, self.value_as_of(300, lambda then: then.volume_24h))
             ),
             "volume_reported_share_300s": self.reported_share(300),
             "distance_low_24h": _relative(tick.mid, tick.low_24h),
@@ -296,9 +305,13 @@ class _Evaluation:
         if k < 0 or x - times[k] > self.oracle.stale_after:
             return None
         # Gaps lie between neighbours, so only the one before the next tick can hold x.
-        if k < self.position and ticks[k + 1].gap_start is not None and ticks[k + 1].gap_start < x:
-            return None
-        return ticks[k]
+        gap_start = ticks[k + 1].gap_start if k < self.position else None
+        return None if gap_start is not None and gap_start < x else ticks[k]
+
+    def value_as_of(self, w: int, value: Callable[[Tick], Value | None]) -> Value | None:
+        """What was known w seconds ago."""
+        then = self.as_of(self.t - w * SECOND)
+        return None if then is None else value(then)
 
     # The one-second grid.
 
@@ -416,17 +429,16 @@ class _Evaluation:
         """The known seconds of the window, None when there are too few."""
         ticks, times = self.segment.ticks, self.segment.times
         cells = range(self.end - w, self.end + 1)
-        holes = [(None, times[0])]  # Before everything.
+        holes = [(min(0, cells[0] * SECOND), times[0])]  # Before everything.
         for q in range(1, self.position + 1):
-            if ticks[q].gap_start is not None:
-                holes.append((ticks[q].gap_start, times[q]))
+            if (gap_start := ticks[q].gap_start) is not None:
+                holes.append((gap_start, times[q]))
             if times[q] - times[q - 1] > LONGEST_SILENCE:
                 holes.append((times[q - 1], times[q]))
         unknown = set()
         for start, stop in holes:
             for k in cells:
-                left = k * SECOND if start is None else max(k * SECOND, start)
-                if left < min((k + 1) * SECOND, stop):
+                if max(k * SECOND, start) < min((k + 1) * SECOND, stop):
                     unknown.add(k)
         known = w - len(unknown)
         return known if _enough(known, w) else None
@@ -438,8 +450,7 @@ class _Evaluation:
         return sum(known, Fraction(0)) / len(known)
 
     def change(self, w: int, value: Callable[[Tick], Fraction | None]) -> Fraction | None:
-        then = self.as_of(self.t - w * SECOND)
-        after, before = value(self.tick), None if then is None else value(then)
+        after, before = value(self.tick), self.value_as_of(w, value)
         return None if after is None or before is None else after - before
 
     def intensity(self, w: int) -> Fraction | None:
@@ -476,7 +487,7 @@ class _Evaluation:
         weighted, total = Fraction(0), 0
         for q in self.positions(w):
             price, volume = self.segment.ticks[q].price, self.tick_volume(q)
-            if price is not None and volume > 0:
+            if price and volume > 0:
                 weighted += price * volume
                 total += volume
         return None if self.known_seconds(w) is None or total == 0 else weighted / total
@@ -489,21 +500,22 @@ class _Evaluation:
         return None if self.known_seconds(w) is None or total == 0 else Fraction(reported, total)
 
     def price_age(self) -> Fraction | None:
-        last_price = last_change = None
-        watched_since = self.segment.times[0]
-        previous = self.segment.times[0]
+        last_price = last_change = watched_since = priced_at = None
         for tick in self.segment.ticks[: self.position + 1]:
-            if tick.after_gap or tick.t - previous > self.oracle.stale_after:
-                last_price = last_change = None
-                watched_since = tick.t
-            if tick.price is not None:
-                if last_price is not None and tick.price != last_price:
+            stale = priced_at is not None and tick.t - priced_at > self.oracle.stale_after
+            if tick.after_gap or stale:
+                last_price = last_change = watched_since = priced_at = None
+            if tick.price:
+                if last_price is None:
+                    watched_since = tick.t
+                elif tick.price != last_price:
                     last_change = tick.t
-                last_price = tick.price
-            previous = tick.t
+                last_price, priced_at = tick.price, tick.t
         if last_change is not None:
             return min(Fraction(self.t - last_change, SECOND), Fraction(3_600))
-        return Fraction(3_600) if self.t - watched_since >= 3_600 * SECOND else None
+        if watched_since is None or self.t - watched_since < 3_600 * SECOND:
+            return None
+        return Fraction(3_600)
 
 
 def _enough(known: int, w: int) -> bool:

@@ -21,14 +21,14 @@ GAP_CAUSES: Final = (
     GapCause.RECONNECT,
     GapCause.SEQUENCE,
     GapCause.OVERFLOW,
-    GapCause.CLOCK,
 )
 
 EVERYTHING: Final[dict[str, float]] = {
     "whole_second": 0.02,
     "same_time": 0.03,
     "backward": 0.02,
-    "far_backward": 0.0001,
+    "far_backward": 0.00005,
+    "clock": 0.00005,
     "duplicate": 0.01,
     "ahead": 0.005,
     "no_recv": 0.01,
@@ -45,7 +45,7 @@ EVERYTHING: Final[dict[str, float]] = {
     "jump": 0.0005,
     "calm": 0.0005,
 }
-"""Every oddity, each often enough to show in 20,000 ticks and seldom enough that most windows stay known."""
+"""Every oddity, often enough to show in 20,000 ticks, seldom enough that most windows stay known."""
 
 
 def quiet_and_busy_stream(
@@ -59,6 +59,7 @@ def quiet_and_busy_stream(
     same_time: float = 0.0,
     backward: float = 0.0,
     far_backward: float = 0.0,
+    clock: float = 0.0,
     duplicate: float = 0.0,
     ahead: float = 0.0,
     no_recv: float = 0.0,
@@ -88,11 +89,12 @@ def quiet_and_busy_stream(
         same_time: stamped like the tick before.
         backward: stamped up to 2 s (at times exactly 2 s) before the newest.
         far_backward: the clock itself steps back, 2 to 600 s.
+        clock: says itself that the clock was reset.
         duplicate: followed by a copy of itself, or by another tick with an identity already used.
         ahead: followed by a tick stamped 30 s into the future.
         no_recv: no receive time.
-        gap: after a gap of any cause, its `from` unknown, before the previous tick, in between or after.
-        hole: after a silence of 5 to `longest_hole_s` seconds, half of them gaps.
+        gap: after any other gap, its `from` unknown, before the previous tick, in between or after.
+        hole: after a silence of 5 to `longest_hole_s` seconds; half are gaps where `gap` is not 0.
         bad_quote: missing, zero or crossed; at times for many ticks in a row.
         no_price: no last trade.
         no_volume: no 24 h volume.
@@ -113,69 +115,71 @@ def quiet_and_busy_stream(
     rows: list[list[int]] = []
     frames: Counter[int] = Counter()
     conn = 0
-    clock = start_ns  # The exchange's.
+    now = start_ns  # The exchange's clock.
     newest = start_ns
     left_ns = int(seconds * SECOND)
     mid_cents = 9_000_000 + int(rng.integers(-100_000, 100_000))
     spread_cents = 2
     price = low = high = mid_cents * CENT
     volume_24h = 12_345 * 10**8 + int(rng.integers(10**8))
-    busy, phase_until = False, clock
-    calm_until, bad_until, bad_kind = clock, 0, 0
+    busy, phase_until = False, now
+    calm_until, bad_until, bad_kind = now, 0, 0
 
     while left_ns > 0:
-        if clock >= phase_until:
+        if now >= phase_until:
             busy = not busy
-            phase_until = clock + int(rng.exponential(60.0 if busy else 180.0) * SECOND)
+            phase_until = now + int(rng.exponential(60.0 if busy else 180.0) * SECOND)
         step_ns = int(rng.exponential(1.0 / (rate * (2.2 if busy else 0.6))) * SECOND)
         if happens(same_time):
             step_ns = 0
         elif happens(whole_second):
-            step_ns = -(clock + step_ns) % SECOND + step_ns
+            step_ns = -(now + step_ns) % SECOND + step_ns
         left_ns -= step_ns + 1
-        clock += step_ns
+        now += step_ns
 
         cause, gap_from, missing = GapCause.NONE, col.NO_TIME, -1
         silent = happens(hole)
         if silent:
             kind = rng.integers(16)
             if kind < 2:  # Exactly the default limit of freshness, or a hair more.
-                clock += 10 * SECOND + int(rng.integers(2)) - step_ns
+                now += 10 * SECOND + int(rng.integers(2)) - step_ns
             elif kind == 2:
-                clock += int(rng.uniform(0.84, 1.0) * longest_hole_s * SECOND)
+                now += int(rng.uniform(0.84, 1.0) * longest_hole_s * SECOND)
             else:
-                clock += int(np.exp(rng.uniform(np.log(5.0), np.log(longest_hole_s))) * SECOND)
+                now += int(np.exp(rng.uniform(np.log(5.0), np.log(longest_hole_s))) * SECOND)
                 if kind < 5:
-                    clock -= clock % SECOND
+                    now -= now % SECOND
         if happens(gap) or (silent and gap > 0 and happens(0.5)):
             cause = GAP_CAUSES[rng.integers(len(GAP_CAUSES))]
             missing = int(rng.integers(-1, 50))
             if not silent:
-                clock += int(rng.choice([0.0, 0.3, 2.0, 12.0, 45.0, 100.0]) * rng.random() * SECOND)
+                now += int(rng.choice([0.0, 0.3, 2.0, 12.0, 45.0, 100.0]) * rng.random() * SECOND)
             gap_from = (
                 col.NO_TIME,
                 newest - int(rng.uniform(0, 30) * SECOND),
-                newest + int(rng.random() * max(clock - newest, 0)),
-                clock - clock % SECOND,
-                clock + int(rng.uniform(0, 3) * SECOND),
+                newest + int(rng.random() * max(now - newest, 0)),
+                now - now % SECOND,
+                now + int(rng.uniform(0, 3) * SECOND),
             )[rng.integers(5)]
-        event = clock
+        if happens(clock):
+            cause = GapCause.CLOCK
+        event = now
         if happens(far_backward):
-            clock -= int(rng.uniform(2.001, 600.0) * SECOND)
-            event = clock
-            phase_until = calm_until = clock
+            now -= int(rng.uniform(2.001, 600.0) * SECOND)
+            event = now
+            phase_until = calm_until = now
         elif happens(backward):
             event = newest - int(rng.choice([rng.uniform(0.0, 2.0), 1.0, 2.0]) * SECOND)
-            clock = max(clock, newest)
+            now = max(now, newest)
 
         if happens(calm):
-            calm_until = clock + int(rng.uniform(30.0, 400.0) * SECOND)
+            calm_until = now + int(rng.uniform(30.0, 400.0) * SECOND)
         if happens(jump):
             mid_cents = min(
                 max(int(mid_cents * rng.choice([rng.uniform(0.5, 1.5), 0.1, 10.0])), 100_000), 500_000_000
             )
-            calm_until = clock
-        if clock >= calm_until:
+            calm_until = now
+        if now >= calm_until:
             mid_cents = max(mid_cents + round(rng.normal(0.0, 250.0 if busy else 60.0)), 50_000)
             spread_cents = int(rng.geometric(0.3 if busy else 0.7)) + int(rng.integers(2))
             if happens(0.6):
@@ -187,8 +191,8 @@ def quiet_and_busy_stream(
         bid, ask = mid_cents * CENT, (mid_cents + spread_cents) * CENT
         if happens(bad_quote):
             bad_kind = int(rng.integers(6))
-            bad_until = clock + (int(rng.uniform(1.0, 40.0) * SECOND) if happens(0.1) else 1)
-        if clock < bad_until:
+            bad_until = now + (int(rng.uniform(1.0, 40.0) * SECOND) if happens(0.1) else 1)
+        if now < bad_until:
             bid, ask = (
                 (col.UNKNOWN, ask),
                 (bid, col.UNKNOWN),
@@ -197,9 +201,10 @@ def quiet_and_busy_stream(
                 (bid, 0),
                 (ask, bid),
             )[bad_kind]
-        bid_qty, ask_qty = (int(q) for q in rng.exponential(0.8, 2) * 10**8)
+        sizes: tuple[int | None, int | None] = (_size(rng), _size(rng))
         if happens(no_sizes):
-            bid_qty, ask_qty = ((None, ask_qty), (bid_qty, None), (None, None), (0, 0))[rng.integers(4)]
+            bid_qty, ask_qty = sizes
+            sizes = ((None, ask_qty), (bid_qty, None), (None, None), (0, 0))[rng.integers(4)]
 
         switched = happens(new_conn)
         if switched:
@@ -227,8 +232,8 @@ def quiet_and_busy_stream(
         )
         _put(row, col.VOLUME_24H_U, None if happens(no_volume) else volume_24h)
         _put(row, col.LAST_SIZE_U, traded if happens(last_size) else None)
-        _put(row, col.BID_QTY_U, bid_qty)
-        _put(row, col.ASK_QTY_U, ask_qty)
+        _put(row, col.BID_QTY_U, sizes[0])
+        _put(row, col.ASK_QTY_U, sizes[1])
         rows.append(row)
         newest = max(newest, event) if event >= newest - 2 * SECOND else event
 
@@ -255,6 +260,10 @@ def quiet_and_busy_stream(
 def _jitter(rng: np.random.Generator) -> int:
     """From the exchange to us: 20 ms and an exponential tail."""
     return 20_000_000 + int(rng.exponential(0.03) * SECOND)
+
+
+def _size(rng: np.random.Generator) -> int:
+    return int(rng.exponential(0.8) * 10**8)
 
 
 def _put(row: list[int], units: int, quantity: int | None) -> None:

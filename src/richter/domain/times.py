@@ -1,7 +1,7 @@
 """Times as integer nanoseconds since the Unix epoch, from any text or number that names one, and back.
 
-Integers throughout: `datetime` stops at microseconds, and the exchange stamps nanoseconds with the trailing zeros
-cut off ("…:30.25788961Z").
+Integers throughout: `datetime` stops at microseconds, and the exchange stamps nanoseconds with the trailing
+zeros cut off ("…:30.25788961Z").
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ DAY_S: Final = 86_400
 POWERS: Final = tuple(10**n for n in range(10))
 STAMP: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})")
 
-# What may follow the seconds. A zone's name says nothing that its offset does not, so it is read only after one
-# ("-0500 EST"), and alone only where it means UTC. Go adds its monotonic clock ("m=+139651.27"); Python's
-# isoformat() with a "Z" glued on gives "+00:00Z".
+# What may follow the seconds. A zone's name is read after an offset ("-0500 EST"), which says it all, and
+# alone only where it means UTC. Go adds its monotonic clock ("m=+139651.27"); Python's isoformat() with a "Z"
+# glued on gives "+00:00Z".
 TAIL: Final = re.compile(
     r"(?:[.,]([0-9]+))?"
     r"(?: ?(?:([+-])([0-9]{2})(?::?([0-9]{2}))?(?: ?(?:[A-Z]{1,5}|[+-][0-9]{2,4}))?|[Zz]|UTC|GMT))?"
@@ -36,28 +36,23 @@ EPOCH: Final = re.compile(r"([0-9]{1,30})(?:\.([0-9]{0,30}))?")
 def parse_time(value: str | int | float | None) -> Ns | None:
     """Return the time that a text or a number names; None where it names none that can be used.
 
-    Texts are RFC 3339 with up to nine digits of fraction (further ones are cut), `T` or a space, any offset, none
-    meaning UTC; Go's `2026-09-05 22:10:30.25788961 +0000 UTC m=+139651.27`; a number as text. Numbers are seconds,
-    milliseconds, microseconds or nanoseconds, whichever their size allows: seconds below 10**11, then a
-    thousandfold each. A zero, the year 1 (Go's zero time) and whatever else lies before 1970 or after int64 is no
-    usable time.
+    Texts are RFC 3339 with up to nine digits of fraction (further ones are cut), `T` or a space, any offset,
+    none meaning UTC; Go's `2026-09-05 22:10:30.25788961 +0000 UTC m=+139651.27`; a number as text. Numbers
+    are seconds, milliseconds, microseconds or nanoseconds, as their size tells: seconds below 10**11, then a
+    thousandfold each. A number 0, the year 1 (Go's zero time) and whatever else lies before 1970 or after
+    int64 is no usable time.
 
     >>> parse_time("2026-09-05T22:10:30.25Z"), parse_time(1788646230.25)
     (1788646230250000000, 1788646230250000000)
     """
     if type(value) is str:
-        seconds = _seconds(value[:19])
-        if seconds is None:
-            stripped = value.strip()
-            return _parse_epoch(value) if stripped == value else parse_time(stripped)
-        fraction = value[20:-1] if value[-1] == "Z" else value[20:]
-        size = len(fraction)
-        if value[19:20] == "." and size <= 9 and 0 <= seconds < 9_223_372_036 and fraction.isdigit():
-            if fraction.isascii():
-                return seconds * SECOND + int(fraction) * POWERS[9 - size]
-            return None
-        return _parse_tail(seconds, value[19:].rstrip())
-    if isinstance(value, bool):
+        start = _start(value[:19])
+        if start >= 0 and value[19:20] == ".":
+            digits = value[20:-1] if value[-1] == "Z" else value[20:]
+            if digits.isdigit() and digits.isascii() and len(digits) <= 9:
+                return start + int(digits.ljust(9, "0"))
+        return _parse_text(value.strip())
+    if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int):
         return _from_epoch(value, "")
@@ -99,6 +94,12 @@ def _usable(ns: int) -> Ns | None:
 
 
 @lru_cache(4096)  # Many ticks share a second.
+def _start(stamp: str) -> Ns:
+    """Return the time of a whole second in UTC, -1 where it is something else or no fraction may be added."""
+    seconds = _seconds(stamp)
+    return seconds * SECOND if seconds is not None and 0 <= seconds < LATEST // SECOND else -1
+
+
 def _seconds(stamp: str) -> int | None:
     """Return the seconds of `YYYY-MM-DDTHH:MM:SS`, None where it is something else."""
     match = STAMP.fullmatch(stamp)
@@ -106,7 +107,9 @@ def _seconds(stamp: str) -> int | None:
         return None
     year, month, day, hour, minute, second = map(int, match.groups())
     # Second 60 is a leap second: Unix time has none and gives it the number of the next.
-    if not (1 <= month <= 12 and 1 <= day <= _days_in(year, month) and hour < 24 and minute < 60 and second <= 60):
+    if not 1 <= month <= 12 or not 1 <= day <= _days_in(year, month):
+        return None
+    if hour > 23 or minute > 59 or second > 60:
         return None
     return _days(year, month, day) * DAY_S + hour * 3600 + minute * 60 + second
 
@@ -118,6 +121,11 @@ def _iso(seconds: int) -> str:
     days, rest = divmod(seconds, DAY_S)
     year, month, day = _date(days)
     return f"{year:04}-{month:02}-{day:02}T{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def _parse_text(text: str) -> Ns | None:
+    seconds = _seconds(text[:19])
+    return _parse_epoch(text) if seconds is None else _parse_tail(seconds, text[19:])
 
 
 def _parse_tail(seconds: int, tail: str) -> Ns | None:

@@ -42,7 +42,7 @@ class Block(msgspec.Struct, frozen=True):
 
     Attributes:
         values: (n, 1 + len(FEATURES)) float64: mid, then FEATURES in order. NaN is unknown.
-        meta: (n, META_COLUMNS) int64: effective time, gap cause, reasons, outcome.
+        meta: (n, META_COLUMNS) int64: effective time, gap cause and where the gap begins, reasons, outcome.
     """
 
     values: Float64

@@ -26,6 +26,7 @@ from richter.engine.grid import (
     put_second,
 )
 from richter.engine.state import (
+    BLANK,
     G_CELLS,
     GRID_MASK,
     GRID_SLOTS,
@@ -45,9 +46,13 @@ from richter.engine.state import (
     H_PRICE,
     H_STARTED,
     H_TICKER,
+    H_PENDING_CAUSE,
+    H_PENDING_FROM,
+    H_PRICED_AT,
     H_WATCHED_SINCE,
     R_BOOKS,
-    R_BPS,
+    R_BPS_HI,
+    R_BPS_LO,
     R_IMBALANCE,
     R_KNOWN_TO,
     R_MID,
@@ -89,6 +94,7 @@ __all__ = [
     "DUPLICATE",
     "EFFECTIVE_T",
     "FORMULAS_VERSION",
+    "GAP_FROM",
     "META_COLUMNS",
     "NEED_CONN",
     "NEED_RING",
@@ -118,8 +124,8 @@ MAX_QUIET_NS: Final = 3_400 * NS
 """A longer silence is no known zero: a restart from LOOK_BACK could not tell it from one that never ended."""
 CLOCK: Final = int(tk.GapCause.CLOCK)
 
-EFFECTIVE_T, CAUSE, REASONS, OUTCOME = range(4)
-META_COLUMNS: Final = 4
+EFFECTIVE_T, CAUSE, GAP_FROM, REASONS, OUTCOME = range(5)
+META_COLUMNS: Final = 5
 ROW, DUPLICATE, AHEAD = 0, 1, 2
 """`OUTCOME`, lowest two bits: what became of the tick."""
 CLAMPED, SEGMENT = 4, 8
@@ -127,8 +133,8 @@ CLAMPED, SEGMENT = 4, 8
 NO_MID, UNKNOWN_SECOND_60S, HISTORY_300S, TAU_900S = 1, 2, 4, 8
 DONE, NEED_CONN, NEED_RING = -1, 0, 1
 
-BPS_ONE: Final = float(2**28)
-IMBALANCE_ONE: Final = float(2**32)
+BPS_ONE: Final = float(2**44)
+IMBALANCE_ONE: Final = float(2**42)
 LOW_27: Final = 2**27 - 1
 ONE_27: Final = float(2**27)
 FRACTION: Final = 100_000_000
@@ -159,7 +165,7 @@ F_MINUTE: Final = _AT["minute_of_hour_phase"]
 F_HOUR: Final = _AT["hour_of_day_phase"]
 
 
-@njit(cache=True)
+@njit
 def _as_of(ring: Int64, before: int, x: int, stale_ns: int) -> int:
     """Ring slot of the value as of x, given the number of the last tick at or before x; -1 when unknown."""
     mask = ring.shape[0] - 1
@@ -172,7 +178,7 @@ def _as_of(ring: Int64, before: int, x: int, stale_ns: int) -> int:
     return slot
 
 
-@njit(cache=True)
+@njit
 def _add_price_times_quantity(ring: Int64, slot: int, price: int, units: int, fraction: int) -> None:
     """Add price * quantity to the tick's running totals, exactly, in limbs of 27 bits."""
     p0 = price & LOW_27
@@ -191,7 +197,7 @@ def _add_price_times_quantity(ring: Int64, slot: int, price: int, units: int, fr
     ring[slot, R_PF_2] += middle >> 27
 
 
-@njit(cache=True)
+@njit
 def _tick_windows(
     grid: Int64,
     ring: Int64,
@@ -241,7 +247,10 @@ def _tick_windows(
             ring[slot, R_SPREAD_LO] - ring[base, R_SPREAD_LO]
         )
         out[row, F_SPREAD_MEAN + k] = spreads / scale / n
-        out[row, F_BPS_MEAN + k] = float(ring[slot, R_BPS] - ring[base, R_BPS]) / BPS_ONE / n
+        bps = float(ring[slot, R_BPS_HI] - ring[base, R_BPS_HI]) * LIMB_ONE + float(
+            ring[slot, R_BPS_LO] - ring[base, R_BPS_LO]
+        )
+        out[row, F_BPS_MEAN + k] = bps / BPS_ONE / n
     books = ring[slot, R_BOOKS] - ring[base, R_BOOKS]
     if books > 0:
         out[row, F_BOOK_MEAN + k] = (
@@ -306,6 +315,8 @@ def advance(
     cache = state.cache
     mask = ring.shape[0] - 1
     values = out[:, 1:]
+    if head[H_STARTED] == BLANK:
+        clear(state)
     for position in range(start, rows.shape[0]):
         i = rows[position]
 
@@ -339,11 +350,20 @@ def advance(
             and t - received - head[H_CONN_OFFSET] > AHEAD_NS
         ):
             meta[i, OUTCOME] = AHEAD
+            if ticks[i, tk.GAP_CAUSE] != 0:
+                if head[H_PENDING_CAUSE] == 0 or ticks[i, tk.GAP_FROM] < head[H_PENDING_FROM]:
+                    head[H_PENDING_FROM] = ticks[i, tk.GAP_FROM]
+                head[H_PENDING_CAUSE] = ticks[i, tk.GAP_CAUSE]
             continue
 
         # Gates 3 and 4, backwards.
         outcome = ROW
         cause = ticks[i, tk.GAP_CAUSE]
+        gap_from = ticks[i, tk.GAP_FROM]
+        if head[H_PENDING_CAUSE] != 0:
+            gap_from = min(gap_from, head[H_PENDING_FROM]) if cause != 0 else head[H_PENDING_FROM]
+            cause = cause if cause != 0 else head[H_PENDING_CAUSE]
+            head[H_PENDING_CAUSE] = 0
         if head[H_STARTED] == 1:
             if head[H_LAST_T] - t > BACKWARD_NS:
                 cause = CLOCK
@@ -353,6 +373,7 @@ def advance(
         if cause == CLOCK:
             clear(state)
             outcome = ROW | SEGMENT
+            gap_from = tk.NO_TIME
 
         # Where continuity broke, if it did: nothing is known in (known_to, t).
         first = head[H_STARTED] == 0
@@ -361,7 +382,7 @@ def advance(
         gap = cause != 0 and not first
         known_to = t
         if gap:
-            known_to = min(max(ticks[i, tk.GAP_FROM], previous_t), t)
+            known_to = min(max(gap_from, previous_t), t)
         broken = first or gap or t - previous_t > stale_ns
         cell = t // NS
         last_before = -((-t) // NS) - 1  # the last second before t
@@ -387,7 +408,7 @@ def advance(
             grid[cell & GRID_MASK, G_CELLS] = 1 if t == cell * NS else 0
         else:
             unseen_from = known_to
-            if not gap and t - previous_t > MAX_QUIET_NS:
+            if t - previous_t > MAX_QUIET_NS:
                 unseen_from = previous_t
             first_unseen = unseen_from // NS if unseen_from < t else cell + 1
             if first_unseen == head[H_CELL] and unseen_from < t:
@@ -431,7 +452,9 @@ def advance(
             ring[slot, R_QUOTES] += 1
             ring[slot, R_SPREAD_HI] += spread >> 25
             ring[slot, R_SPREAD_LO] += spread & LIMB
-            ring[slot, R_BPS] += int(math.floor(bps * BPS_ONE + 0.5))
+            fixed = int(math.floor(bps * BPS_ONE + 0.5))
+            ring[slot, R_BPS_HI] += fixed >> 25
+            ring[slot, R_BPS_LO] += fixed & LIMB
             if ticks[i, tk.BID_QTY_U] >= 0 and ticks[i, tk.ASK_QTY_U] >= 0:
                 bid_size = float(ticks[i, tk.BID_QTY_U]) + float(ticks[i, tk.BID_QTY_F]) / 1e8
                 ask_size = float(ticks[i, tk.ASK_QTY_U]) + float(ticks[i, tk.ASK_QTY_F]) / 1e8
@@ -468,17 +491,20 @@ def advance(
                     _add_price_times_quantity(ring, slot, price, units, fraction)
 
         # The last change of the price.
-        if broken:
+        if first or gap or head[H_PRICED_AT] == tk.NO_TIME or t - head[H_PRICED_AT] > stale_ns:
             head[H_CHANGED_AT] = tk.NO_TIME
-            head[H_WATCHED_SINCE] = t
+            head[H_WATCHED_SINCE] = tk.NO_TIME
         if price > 0:
-            if not broken and head[H_PRICE] > 0 and price != head[H_PRICE]:
+            if head[H_WATCHED_SINCE] == tk.NO_TIME:
+                head[H_WATCHED_SINCE] = t
+            elif price != head[H_PRICE]:
                 head[H_CHANGED_AT] = t
             head[H_PRICE] = price
+            head[H_PRICED_AT] = t
         values[row, F_PRICE_AGE] = NAN
         if head[H_CHANGED_AT] != tk.NO_TIME:
             values[row, F_PRICE_AGE] = min(float(t - head[H_CHANGED_AT]) / 1e9, 3600.0)
-        elif t - head[H_WATCHED_SINCE] >= 3600 * NS:
+        elif head[H_WATCHED_SINCE] != tk.NO_TIME and t - head[H_WATCHED_SINCE] >= 3600 * NS:
             values[row, F_PRICE_AGE] = 3600.0
 
         # The windows over ticks.
@@ -593,6 +619,7 @@ def advance(
             reasons |= TAU_900S
         meta[i, EFFECTIVE_T] = t
         meta[i, CAUSE] = cause
+        meta[i, GAP_FROM] = gap_from
         meta[i, REASONS] = reasons
         meta[i, OUTCOME] = outcome
         head[H_STARTED] = 1

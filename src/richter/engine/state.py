@@ -43,7 +43,10 @@ _FIRST_RING: Final = 256
     H_CELL,  # the newest second cell
     H_PRICE,  # the last known price
     H_CHANGED_AT,  # when it changed; NO_TIME when not remembered
-    H_WATCHED_SINCE,  # since when there was no gap and no stale spell
+    H_PRICED_AT,  # time of the last tick with a known price
+    H_WATCHED_SINCE,  # since when the price was known without a break; NO_TIME while it is not
+    H_PENDING_CAUSE,  # the gap of a tick that made no row waits for the next one
+    H_PENDING_FROM,
     H_CACHED,  # the final second that the cached grid features belong to; NO_TIME for none
     H_SORTED,  # number of sigmas in the sorted window
     H_RET_HEAD,
@@ -52,8 +55,10 @@ _FIRST_RING: Final = 256
     H_MAX_TAIL,
     H_MIN_HEAD,
     H_MIN_TAIL,
-) = range(24)
-HEAD_SIZE: Final = 24
+) = range(27)
+HEAD_SIZE: Final = 27
+BLANK: Final = -1
+"""`H_STARTED` of arrays that the kernel has not prepared yet."""
 
 # The grid: a row a second, totals up to and with it.
 (
@@ -88,7 +93,8 @@ GRID_COLUMNS: Final = 16
     R_QUOTES,
     R_SPREAD_HI,
     R_SPREAD_LO,
-    R_BPS,
+    R_BPS_HI,
+    R_BPS_LO,
     R_BOOKS,
     R_IMBALANCE,
     R_QTY_U,
@@ -103,8 +109,8 @@ GRID_COLUMNS: Final = 16
     R_PF_0,  # price * fraction
     R_PF_1,
     R_PF_2,
-) = range(25)
-RING_COLUMNS: Final = 25
+) = range(26)
+RING_COLUMNS: Final = 26
 
 
 class State(NamedTuple):
@@ -149,7 +155,7 @@ def new_state(boxes: int, cached: int) -> State:
         cache=np.full(cached, NAN),
     )
     state.head[H_CONN] = -1
-    clear(state)
+    state.head[H_STARTED] = BLANK
     return state
 
 
@@ -168,7 +174,7 @@ def nbytes(state: State) -> int:
     return sum(array.nbytes for array in state) - state.grid_f.nbytes - state.ring_f.nbytes
 
 
-@njit(cache=True)
+@njit
 def clear(state: State) -> None:
     """Forget everything but the identity gate (connection and highest identity seen)."""
     head = state.head
@@ -181,6 +187,7 @@ def clear(state: State) -> None:
     head[H_BEFORE_300] = 0
     head[H_PRICE] = tk.UNKNOWN
     head[H_CHANGED_AT] = tk.NO_TIME
+    head[H_PRICED_AT] = tk.NO_TIME
     head[H_WATCHED_SINCE] = tk.NO_TIME
     ring[0, :] = 0
     ring[0, R_T] = tk.NO_TIME // 2
@@ -190,14 +197,13 @@ def clear(state: State) -> None:
     ring[0, R_VOL_U] = tk.UNKNOWN
 
 
-@njit(cache=True)
+@njit
 def clear_grid(state: State) -> None:
     """Forget all seconds."""
     head = state.head
-    for slot in range(GRID_SLOTS):
-        state.grid[slot, :] = 0
-        state.grid_f[slot, G_MID] = NAN
-        state.grid_f[slot, G_SIGMA] = NAN
+    state.grid[:, :] = 0
+    state.grid_f[:, G_MID] = NAN
+    state.grid_f[:, G_SIGMA] = NAN
     head[H_CACHED] = tk.NO_TIME
     head[H_SORTED] = 0
     head[H_RET_HEAD] = 0

@@ -17,8 +17,7 @@ machine that starts from the last alert at or before a position goes on exactly 
 interrupted.
 
 **Exact arithmetic.** The bucket counts in units of which a token holds `TOKEN` = 3.6e12, the nanoseconds of
-an
-hour: each nanosecond adds `budget_per_hour` whole units, and nothing is ever rounded.
+an hour: each nanosecond adds `budget_per_hour` whole units, and nothing is ever rounded.
 
 **A clock that goes back**, always against the time in the state (the latest event's):
 
@@ -371,7 +370,8 @@ class AlertMachine:
     @property
     def state(self) -> AlertState:
         """What the last event left."""
-        phase, last_onset, bucket, ts_event = self._state
+        # int: without its compiler numba leaves numpy's integers, which JSON does not take.
+        phase, last_onset, bucket, ts_event = (int(value) for value in self._state)
         return AlertState(
             phase=Phase(phase),
             last_onset=None if last_onset == _NEVER else last_onset,

@@ -50,7 +50,7 @@ class AlertSummary(msgspec.Struct, frozen=True):
 
     Attributes:
         onsets: all of them.
-        unknown: those without a known label; they count in no share.
+        unknown: those without a known label; they do not count in the precision.
         hits: those that a spike followed.
         precision: hits / known; None without any known.
         episodes: spikes: maximal runs of rows with label 1 less than 60 s apart.

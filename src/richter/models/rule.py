@@ -96,7 +96,8 @@ def rule_z(ratio: ArrayLike) -> float | NDArray[np.float64]:
     >>> rule_z(np.array([0.0, np.nan])).round(3)
     array([-10.863,     nan])
     """
-    ratios = np.asarray(ratio, dtype=np.float64)
+    # min: a τ of almost nothing would make z infinite, which no JSON can hold.
+    ratios = np.minimum(np.asarray(ratio, dtype=np.float64), 1e300)
     return _plain(np.where(np.isnan(ratios), np.nan, _ERRORS_PER_RATIO * (ratios - 1.0)))
 
 

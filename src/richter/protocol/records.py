@@ -2,15 +2,16 @@
 
 Our own records (`v` 1) carry times and identity; everything older is read as well as it can be:
 
-- the course's record: `timestamp` (naive means UTC), `product_id`, prices, and as `raw` the ticker alone, the whole
-  envelope, or either as JSON text;
+- the course's record: `timestamp` (naive means UTC), `product_id`, prices, and as `raw` the ticker alone, the
+  whole envelope, or either as JSON text;
 - the same with numbers for strings and other names (`NAMES`);
 - Coinbase's own messages: Advanced Trade envelopes (several events and tickers each), Exchange tickers;
-- any of them wrapped under another key (`WRAPPERS`), as JSON inside a JSON string, or behind the time of a frame log
-  (`1618677817.079694: {…}`); cryptofeed's logs (`{"t": "recv", "ts": …, "data": "…"}`).
+- any of them wrapped under another key (`WRAPPERS`), as JSON inside a JSON string, or behind the time of a
+  frame log (`1618677817.079694: {…}`); cryptofeed's logs (`{"t": "recv", "ts": …, "data": "…"}`).
 
-Records without identity get none (`conn_id` None); their `frame_no` is the number of their line, and the indexes
-count within the line.
+Records without identity get none (`conn_id` None); their `frame_no` is the number of their line, and the
+indexes count within the line. `raw` gives what the record itself lacks: quantities, the exchange's time,
+whether it was a snapshot; where it cannot be read these are unknown, and the record stands.
 
 References:
     https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
@@ -83,7 +84,12 @@ class TickRecord(Struct, frozen=True, gc=False):
 
 
 class Ignored(Struct, frozen=True):
-    """A line that is known and holds no tick. `kind` is one of a closed set: a channel, a message type, "blank"."""
+    """A line that is known and holds no tick.
+
+    Attributes:
+        kind: one of a closed set: "blank", a channel ("other channel" where it is unknown), a message type,
+            or a kind of log entry.
+    """
 
     kind: str
 
@@ -101,8 +107,8 @@ PriceDecimals = Callable[[str], int]
 """The decimals of a product's scaled prices, by its normalised name."""
 
 
-# What another name means, first come first served, absent and empty ones passed over. The names on the left of each
-# line are the record's own, then Coinbase's, then those of other recorders.
+# What another name means, first come first served, absent and empty ones passed over. The first names are the
+# record's own, then come Coinbase's, then those of other recorders.
 PRODUCT: Final = ("product_id", "product", "symbol", "pair", "instrument")
 PRICE: Final = ("price", "last", "last_price")
 BID: Final = ("best_bid", "bid", "best_bid_price", "bid_price")
@@ -114,7 +120,14 @@ LAST_SIZE: Final = ("last_size", "last_quantity", "trade_size")
 BID_QTY: Final = ("best_bid_quantity", "best_bid_size", "bid_quantity", "bid_size", "bid_qty")
 ASK_QTY: Final = ("best_ask_quantity", "best_ask_size", "ask_quantity", "ask_size", "ask_qty")
 EVENT_TIME: Final = ("ts_event", "event_time", "exchange_time", "exchange_timestamp", "time")
-RECV_TIME: Final = ("ts_recv", "recv_time", "received_at", "receive_time", "receive_timestamp", "local_timestamp")
+RECV_TIME: Final = (
+    "ts_recv",
+    "recv_time",
+    "received_at",
+    "receive_time",
+    "receive_timestamp",
+    "local_timestamp",
+)
 # The capture time of a flat record, the exchange's time of an envelope.
 CAPTURE_TIME: Final = ("timestamp", "ts", "capture_time", "captured_at", "ingested_at", "datetime")
 
@@ -122,20 +135,59 @@ CAPTURE_TIME: Final = ("timestamp", "ts", "capture_time", "captured_at", "ingest
 NAMES: Final = (PRICE, BID, ASK, LOW, HIGH, VOLUME, LAST_SIZE, BID_QTY, ASK_QTY)
 QUOTE: Final = PRICE + BID + ASK
 # A Kafka dump has "value"; the rest are recorders' names for "the message".
-WRAPPERS: Final = ("raw", "data", "message", "msg", "payload", "envelope", "value", "record", "ticker", "frame")
+WRAPPERS: Final = (
+    "raw",
+    "data",
+    "message",
+    "msg",
+    "payload",
+    "envelope",
+    "value",
+    "record",
+    "ticker",
+    "frame",
+)
 
 TICKER_CHANNELS: Final = frozenset({"ticker", "ticker_batch"})
 OTHER_CHANNELS: Final = frozenset(
-    "heartbeats subscriptions l2_data level2 market_trades candles status user futures_balance_summary".split()
+    {
+        "candles",
+        "futures_balance_summary",
+        "heartbeats",
+        "l2_data",
+        "level2",
+        "market_trades",
+        "status",
+        "subscriptions",
+        "user",
+    }
 )
 # Exchange messages, and what is sent to either feed.
 OTHER_TYPES: Final = frozenset(
-    "heartbeat subscriptions snapshot l2update match last_match received open done change activate status auction "
-    "rfq_match error subscribe unsubscribe".split()
+    {
+        "activate",
+        "auction",
+        "change",
+        "done",
+        "error",
+        "heartbeat",
+        "l2update",
+        "last_match",
+        "match",
+        "open",
+        "received",
+        "rfq_match",
+        "snapshot",
+        "status",
+        "subscribe",
+        "subscriptions",
+        "unsubscribe",
+    }
 )
 # Lines of cryptofeed's recordings beside "recv".
 LOG_ENTRIES: Final = frozenset({"header", "http", "connect", "send", "close", "disconnect", "error"})
 
+ABSENT: Final = (None, "")
 MAX_WRAPS: Final = 8
 MAX_DEPTH: Final = 64
 DEEP_LINE: Final = 1024
@@ -143,10 +195,10 @@ MAX_TIME: Final = 2**63 - 1
 
 # "1618677817.079694: {…}", also with an ISO time, or a space or tab alone between the two.
 PREFIXED: Final = re.compile(rb"([0-9][0-9T:.Z+-]*[0-9Z]):?[ \t]+(?=[{\"])")
-# cryptofeed until 2.4: "wss://… <- 1618677817.020616: {…}" is sent, "<->" connects, "->" is an answer by HTTP.
+# cryptofeed 2: "wss://… <- 1618677817.020616: {…}" is sent, "<->" connects, "->" is an answer by HTTP.
 ADDRESSED: Final = re.compile(rb"(?:wss?|https?)://[^ ]+ (<->|<-|->) ")
 ADDRESSED_KIND: Final = {b"<->": "connect", b"<-": "send", b"->": "http"}
-STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?')
+NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 PRODUCT_ID: Final = re.compile(r"[A-Z0-9][A-Z0-9.:-]{0,63}")
 
 
@@ -175,7 +227,7 @@ class _Record(Struct, gc=False):
     ts_event: _Count | None = None
     ts_recv: _Count | None = None
     conn_id: str | None = None
-    frame_no: _Count = 0
+    frame_no: _Count = -1
     event_index: _Count = 0
     ticker_index: _Count = 0
     event_type: str | None = None
@@ -212,7 +264,8 @@ class _Message(_Ticker, gc=False):
 
 _read_line = msgspec.json.Decoder(_Line).decode
 _read_message = msgspec.json.Decoder(_Message).decode
-_read_any = msgspec.json.Decoder().decode
+# Without the hook a number beyond float64 in a field that nobody reads would spoil the line.
+_read_any = msgspec.json.Decoder(float_hook=float).decode
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _NO_TICKER: Final = _Ticker()
@@ -226,7 +279,7 @@ class _Unreadable(Exception):
 
 
 def decode_line(line: bytes, price_decimals: PriceDecimals, line_no: int = 0) -> Decoded:
-    """Return what one recorded line holds: ticks, something known without ticks, or the reason why it is unreadable.
+    """Return what one recorded line holds: ticks, something known without any, or why it is unreadable.
 
     Never raises, whatever the bytes (as long as `price_decimals` does not).
 
@@ -240,8 +293,8 @@ def decode_line(line: bytes, price_decimals: PriceDecimals, line_no: int = 0) ->
     except _UNREADABLE:
         pass
     else:
-        # Where text can hide from the typed decoder it is only in `raw`, which must be sound as well.
-        if line.isascii() and len(line) <= DEEP_LINE or _flaw(line) is None:
+        # `raw` was only skipped over: its text may be broken, its nesting endless.
+        if (line.isascii() and len(line) <= DEEP_LINE) or _flaw(line) is None:
             try:
                 ticks = _typed(record, price_decimals, line_no)
             except _Unreadable as why:
@@ -259,7 +312,9 @@ def decode_line(line: bytes, price_decimals: PriceDecimals, line_no: int = 0) ->
 _pack_row = struct.Struct(f"={TICK_COLUMNS}q").pack_into
 
 
-def fill_row(row: np.ndarray[Any, np.dtype[np.int64]], record: TickRecord, conn_code: int, product_code: int) -> None:
+def fill_row(
+    row: np.ndarray[Any, np.dtype[np.int64]], record: TickRecord, conn_code: int, product_code: int
+) -> None:
     """Write a tick into one row of a block, in the order of `domain.ticks`.
 
     Args:
@@ -271,7 +326,7 @@ def fill_row(row: np.ndarray[Any, np.dtype[np.int64]], record: TickRecord, conn_
     gap = record.gap
     cause, since, missing = (0, NO_TIME, UNKNOWN) if gap is None else (gap.cause, gap.from_ns, gap.missing)
     _pack_row(
-        row,
+        row.data,
         0,
         record.ts_event,
         record.ts_recv,
@@ -306,32 +361,32 @@ def _typed(record: _Line, price_decimals: PriceDecimals, line_no: int) -> list[T
         message = _read_message(raw) if raw else _Message()
     except _UNREADABLE:
         return None
-    if record.v == 1:
+    if record.v == 1 and record.conn_id and record.frame_no >= 0:
         return _ours(record, message, price_decimals)
-    for given in (record.ts_event, record.ts_recv, record.conn_id, record.event_type, record.gap_before):
-        if given is not None:
-            return None
-    ticker, event_type = _only_ticker(message)
-    if ticker is None or record.v != 0 or ticker.product_id not in (None, record.product_id):
+    if (record.conn_id, record.ts_event, record.ts_recv, record.event_type) != (None, None, None, None):
         return None
-    # Where one is missing, `raw` or another name may have it.
-    for value in (record.price, record.best_bid, record.best_ask, record.low_24h, record.high_24h, record.volume_24h):
-        if value is None or value == "":
-            return None
+    ticker, event_type = _only_ticker(message)
+    if ticker is None or ticker.product_id not in (None, record.product_id):
+        return None
+    # What is missing may be in `raw`.
+    if record.price in ABSENT or record.best_bid in ABSENT or record.best_ask in ABSENT:
+        return None
+    if (
+        (record.volume_24h in ABSENT and b'"volume' in raw)
+        or (record.low_24h in ABSENT and b'"low' in raw)
+        or (record.high_24h in ABSENT and b'"high' in raw)
+    ):
+        return None
     captured = parse_time(record.timestamp)
     if captured is None:
         return None
     at = parse_time(message.time)
     if at is None:
         at = parse_time(message.timestamp)
-    return [
-        _tick(
-            record.product_id,
-            (None, line_no, 0, 0, captured if at is None else at, captured, event_type == "snapshot", None, None),
-            _values(record, ticker),
-            price_decimals,
-        )
-    ]
+    if at is None:
+        at = captured
+    place = (None, line_no, 0, 0, at, captured, event_type == "snapshot", None, None)
+    return [_tick(record.product_id, place, _values(record, ticker), price_decimals)]
 
 
 def _ours(record: _Record, message: _Message | None, price_decimals: PriceDecimals) -> list[TickRecord]:
@@ -391,8 +446,8 @@ def _values(record: _Record, ticker: _Ticker) -> _Values:
         record.high_24h,
         record.volume_24h,
         ticker.last_size,
-        ticker.best_bid_quantity or ticker.best_bid_size,
-        ticker.best_ask_quantity or ticker.best_ask_size,
+        ticker.best_bid_size if ticker.best_bid_quantity in ABSENT else ticker.best_bid_quantity,
+        ticker.best_ask_size if ticker.best_ask_quantity in ABSENT else ticker.best_ask_quantity,
     )
 
 
@@ -479,14 +534,14 @@ def _flaw(data: bytes) -> str | None:
     # Counted by ourselves: where the decoder gives up depends on the caller's stack and on the Python.
     # A depth that short lines can reach harms nobody.
     if len(data) > DEEP_LINE and data.count(b"{") + data.count(b"[") > MAX_DEPTH:
-        depth = 0
-        for byte in STRINGS.sub(b"", data):
-            if byte in b"{[":
-                depth += 1
-                if depth > MAX_DEPTH:
-                    return "nested too deeply"
-            elif byte in b"}]":
-                depth -= 1
+        outside = data.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
+        brackets = b"".join(outside).translate(None, NO_BRACKETS)
+        for _ in range(MAX_DEPTH):
+            rest = brackets.replace(b"{}", b"").replace(b"[]", b"")
+            if rest == brackets:
+                return None  # Nothing left, or broken: the decoder says so better.
+            brackets = rest
+        return "nested too deeply"
     return None
 
 
@@ -496,6 +551,8 @@ def _json(data: bytes) -> object:
         raise _Unreadable(flaw)
     try:
         return _read_any(data)
+    except RecursionError:
+        raise _Unreadable("nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeError):
         raise _Unreadable("not JSON") from None
 
@@ -519,7 +576,7 @@ def _first(names: tuple[str, ...], *sources: Mapping[str, Any]) -> Any:
     for source in sources:
         for name in names:
             value = source.get(name)
-            if value is not None and value != "":
+            if value not in ABSENT:
                 return value
     return None
 
@@ -573,16 +630,16 @@ class _Reader:
                 raise _Unreadable(f"not JSON: a text, {_show(text)}")
         if not isinstance(value, dict):
             raise _Unreadable("not an object")
-        return self.object(value, received, None, MAX_WRAPS)
+        return self.read(value, received, None, MAX_WRAPS)
 
-    def object(
+    def read(
         self, value: Mapping[str, Any], received: Ns | None, product: str | None, wraps: int
     ) -> list[TickRecord] | Ignored:
         """Read an object; the time of receipt and the product are what its wrappers say."""
         if wraps == 0:
             raise _Unreadable("nested too deeply")
         entry, kind, channel = value.get("t"), value.get("type"), value.get("channel")
-        if isinstance(entry, str) and entry in LOG_ENTRIES and "ts" in value | {"ts": None} and _is_log(value):
+        if isinstance(entry, str) and entry in LOG_ENTRIES and ("conn" in value or "format" in value):
             return Ignored(entry)
         if "conn_id" in value and "frame_no" in value:
             return self.ours(value)
@@ -597,7 +654,7 @@ class _Reader:
         if inner is not None:
             outer = _time(RECV_TIME + CAPTURE_TIME + EVENT_TIME, value)
             named = _first(PRODUCT, value)
-            return self.object(
+            return self.read(
                 inner,
                 received if outer is None else outer,
                 named if isinstance(named, str) else product,
@@ -609,12 +666,14 @@ class _Reader:
 
     def wrapped(self, value: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the message inside an object: under a usual key, else the only one that looks like one."""
-        for name in WRAPPERS:
-            inner = _nested(value.get(name))
-            if inner is not None:
+        usual = [inner for name in WRAPPERS if name in value and (inner := _nested(value[name])) is not None]
+        for inner in usual:
+            if _looks_like_message(inner):
                 return inner
         likely = [inner for inner in value.values() if isinstance(inner, dict) and _looks_like_message(inner)]
-        return likely[0] if len(likely) == 1 else None
+        if len(likely) == 1:
+            return likely[0]
+        return usual[0] if usual else None
 
     def ours(self, value: Mapping[str, Any]) -> list[TickRecord]:
         if value.get("v") != 1:
@@ -665,17 +724,17 @@ class _Reader:
         else:
             ts_recv = next((ns for ns in (ts_recv, captured, received) if ns is not None), None)
         named = _first(PRODUCT, value, inner) or product
-        return self.tick(named, (0, 0), ts_event, ts_recv, snapshot, (value, inner))
+        return self.tick(named, (0, 0), ts_event, ts_recv, snapshot, (value, inner) if inner else (value,))
 
     def matching(
         self, message: Mapping[str, Any], named: object, value: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], bool]:
-        """Return which ticker of an envelope a flat record was made from: its product's, by preference at its prices."""
+        """Return which ticker of an envelope a record was made from: its product's, best at its prices."""
         wanted = _normal(named)
         found = [
             (ticker, snapshot)
             for _, _, ticker, snapshot in _events(message)
-            if wanted is None or _normal(_first(PRODUCT, ticker)) == wanted
+            if wanted is None or _normal(_first(PRODUCT, ticker)) in (None, wanted)
         ]
         for ticker, snapshot in found:
             if all(_first(names, ticker) == _first(names, value) for names in (PRICE, BID, ASK)):
@@ -706,10 +765,6 @@ class _Reader:
             [_first(names, *sources) for names in NAMES],
             self.price_decimals,
         )
-
-
-def _is_log(value: Mapping[str, Any]) -> bool:
-    return "conn" in value or "format" in value
 
 
 def _normal(product: object) -> str | None:

@@ -20,9 +20,9 @@ _SHOWN: Final = 5
 def expand(patterns: Sequence[str | Path]) -> list[Path]:
     """Find the files that patterns name, in the patterns' order, each pattern's in order of name.
 
-    A pattern for X.ndjson also finds X.ndjson.zst, and of the two forms of one segment the plain one is taken. A
-    file that two patterns name comes once, where it came first. A folder stands for its ``.ndjson`` and ``.jsonl``
-    files; manifests are never data.
+    A pattern for X.ndjson also finds X.ndjson.zst, and of the two forms of one segment the plain one is
+    taken. A file that two patterns name comes once, where it came first. A folder stands for its ``.ndjson``
+    and ``.jsonl`` files; manifests are never data.
 
     Raises:
         InputFileError: a pattern finds nothing.
@@ -58,9 +58,8 @@ def _glob(pattern: str) -> Iterable[Path]:
     # glob.glob, not Path.glob: patterns may be absolute, and files whose name begins with a dot stay out.
     names = set(glob.glob(pattern, recursive=True))  # noqa: PTH207
     if not pattern.endswith(_ZSTD):
-        names |= {name for name in glob.glob(pattern + _ZSTD, recursive=True)}  # noqa: PTH207
-    plain = {name for name in names if not name.endswith(_ZSTD)}
-    return [Path(name) for name in names if name.removesuffix(_ZSTD) not in plain - {name} and Path(name).is_file()]
+        names |= set(glob.glob(pattern + _ZSTD, recursive=True))  # noqa: PTH207
+    return [path for path in map(Path, names) if path.is_file()]
 
 
 def _nothing_found(pattern: str) -> InputFileError:

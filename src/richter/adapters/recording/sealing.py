@@ -26,7 +26,8 @@ Sync = Callable[[int], None]
 
 datasync: Final[Sync] = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync.
 
-# Independent frames cost little in size (ratio 8.5 against 8.8 for one frame) and a damaged one ends only itself.
+# Independent frames cost little in size (ratio 8.5 against 8.8 for one frame) and a damaged one ends only
+# itself.
 _FRAME_BYTES: Final = 1024 * 1024
 _LEVEL: Final = 3
 
@@ -142,7 +143,8 @@ def seal(path: Path, manifest: Manifest, *, sync: Sync = datasync) -> None:
 def compress(path: Path, *, sync: Sync = datasync) -> Iterator[int]:
     """Compress a sealed segment step by step and remove the plain file at the end.
 
-    Each step writes one independent zstd frame of whole lines, about a MiB; stopping early leaves the plain file.
+    Each step writes one independent zstd frame of whole lines, about a MiB; stopping early leaves the plain
+    file.
 
     Yields:
         Uncompressed bytes done.

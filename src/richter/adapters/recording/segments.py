@@ -1,9 +1,9 @@
 """Segments of the recording: their names, their manifests, and what lies in a folder.
 
-A segment is one NDJSON file of one product, ``ticks_BTCUSD_20260131_235959.ndjson``, named by the UTC second of
-its first capture. It is sealed when a manifest stands beside it, ``….ndjson.manifest.json``, whose name a glob for
-``*.ndjson`` does not match. A sealed segment may be compressed, ``….ndjson.zst``; its manifest tells of the
-uncompressed bytes and stays as it is.
+A segment is one NDJSON file of one product, ``ticks_BTCUSD_20260131_235959.ndjson``, named by the UTC second
+of its first capture. It is sealed when a manifest stands beside it, ``….ndjson.manifest.json``, whose name a
+glob for ``*.ndjson`` does not match. A sealed segment may be compressed, ``….ndjson.zst``; its manifest tells
+of the uncompressed bytes and stays as it is.
 """
 
 from __future__ import annotations

@@ -55,10 +55,10 @@ class Stream:
         self.size = os.fstat(fd).st_size
         self.damage: Damage | None = None
         self._fd = fd
-        self._pending = b""
+        self._pending = memoryview(b"")
         self._encoded = b""
         self._decoder: zstandard.ZstdDecompressionObj | None = None
-        head = os.pread(fd, len(_ZSTD_MAGIC), 0)
+        head = self._read_first(len(_ZSTD_MAGIC))
         # By the magic, not by the name alone: a renamed file is read all the same.
         self.is_compressed = head == _ZSTD_MAGIC or path.name.endswith(".zst")
 
@@ -70,6 +70,29 @@ class Stream:
     ) -> None:
         os.close(self._fd)
 
+    def readinto(self, view: memoryview) -> int:
+        """Fill `view` with the next bytes; returns how many, 0 at the end.
+
+        Raises:
+            InputFileError: the device fails.
+        """
+        if not self.is_compressed:
+            try:
+                return os.readv(self._fd, [view])
+            except OSError as error:
+                raise _unreadable(self.path, error) from error
+        filled = 0
+        while filled < len(view):
+            if not self._pending:
+                self._pending = memoryview(self._decode())
+                if not self._pending:
+                    break
+            part = self._pending[: len(view) - filled]
+            view[filled : filled + len(part)] = part
+            filled += len(part)
+            self._pending = self._pending[len(part) :]
+        return filled
+
     def read(self, size: int) -> bytes:
         """Return the next bytes, up to `size` of them; none at the end.
 
@@ -78,21 +101,16 @@ class Stream:
         """
         if not self.is_compressed:
             return self._read_file(size)
-        parts = [self._pending]
-        held = len(self._pending)
-        while held < size and (part := self._decode()):
-            parts.append(part)
-            held += len(part)
-        data = b"".join(parts)
-        self._pending = data[size:]
-        return data[:size]
+        buffer = bytearray(size)
+        return bytes(memoryview(buffer)[: self.readinto(memoryview(buffer))])
 
     def peek(self, size: int) -> bytes:
         """Return the first bytes; to be called before any is read."""
         if not self.is_compressed:
-            return os.pread(self._fd, size, 0)
-        self._pending = self.read(size) + self._pending
-        return self._pending[:size]
+            return self._read_first(size)
+        head = self.read(size)
+        self._pending = memoryview(head + self._pending)
+        return head
 
     def skip(self, size: int) -> None:
         """Leave out the next `size` bytes."""
@@ -106,9 +124,13 @@ class Stream:
         try:
             return os.read(self._fd, size)
         except OSError as error:
-            raise InputFileError(
-                f"the file cannot be read ({error.strerror})", str(self.path), "check the disk"
-            ) from error
+            raise _unreadable(self.path, error) from error
+
+    def _read_first(self, size: int) -> bytes:
+        try:
+            return os.pread(self._fd, size, 0)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
 
     def _decode(self) -> bytes:
         # One decoder a frame: a recording is compressed as many independent ones.
@@ -136,8 +158,8 @@ class Stream:
 def open_stream(path: Path) -> Stream:
     """Open a file of lines, or say why it is none.
 
-    Where X.ndjson is gone and X.ndjson.zst is there, that one is opened: a segment may be compressed between the
-    listing of a folder and the reading of its files.
+    Where X.ndjson is gone and X.ndjson.zst is there, that one is opened: a segment may be compressed between
+    the listing of a folder and the reading of its files.
 
     Raises:
         InputFileError: absent, not readable, empty, a folder, compressed otherwise, or binary.
@@ -167,11 +189,21 @@ def _open(path: Path) -> Stream:
         ) from error
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
-        return Stream(path, fd)
+        try:
+            return Stream(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
     os.close(fd)
     if stat.S_ISDIR(mode):
         raise InputFileError("this is a folder, not a file", str(path), f"give its files: '{path}/*.ndjson'")
-    raise InputFileError("this is a device or a pipe, not a file", str(path), "save its content to a file first")
+    raise InputFileError(
+        "this is a device or a pipe, not a file", str(path), "save its content to a file first"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> InputFileError:
+    return InputFileError(f"the file cannot be read ({error.strerror})", str(path), "check the disk")
 
 
 def _refuse_other_content(stream: Stream) -> None:
