@@ -10,6 +10,10 @@ from richter.cli.run import run
 
 # One line a command: name, where it is defined, what it does. Nothing is imported before it is called for.
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "replay": (
+        "richter.cli.replay:command",
+        "Recompute features from recordings and compare them bit for bit.",
+    ),
     "config": ("richter.cli.config:command", "Show every setting and where its value comes from."),
 }
 

@@ -1,0 +1,1 @@
+"""Tables on disk: directories of write-once Parquet parts."""

@@ -1,0 +1,340 @@
+"""The feature log: a directory of write-once Parquet parts that any Parquet reader reads at any moment.
+
+A part is written under a dot-name, fsynced and renamed; parts are never changed or merged. The first one has no
+rows, so that the schema is there from the beginning.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from richter.domain.ticks import NO_TIME, GapCause
+from richter.engine.digest import schema_id
+from richter.engine.rows import FeatureRows, Reason, reason_text
+from richter.engine.table import FEATURE_NAMES
+from richter.errors import DataFolderError, InputFileError, SchemaMismatchError
+
+__all__ = ["FeatureLogWriter", "feature_schema", "parts_of", "read_features", "replace_log"]
+
+PART_ROWS: Final = 100_000
+_SCHEMA_KEY: Final = b"richter.schema_id"
+_CAUSES: Final = ["", *(cause.name.lower() for cause in GapCause if cause)]
+_REASON_TEXTS: Final = [reason_text(bits) for bits in range(1 << len(Reason))]
+_TEXT: Final = pa.dictionary(pa.int32(), pa.string())
+
+
+def feature_schema() -> pa.Schema:
+    """Columns of the feature log, with `schema_id` in the metadata."""
+    return pa.schema(
+        [
+            pa.field("product_id", _TEXT, nullable=False),
+            pa.field("conn_id", _TEXT, nullable=False),
+            *(
+                pa.field(name, pa.int64(), nullable=False)
+                for name in ("frame_no", "event_index", "ticker_index", "ts_event", "ts_recv")
+            ),
+            pa.field("gap_before", _TEXT, nullable=False),
+            pa.field("gap_from", pa.int64(), nullable=False),
+            pa.field("valid", pa.bool_(), nullable=False),
+            pa.field("reasons", _TEXT, nullable=False),
+            pa.field("stale_after_s", pa.float64(), nullable=False),
+            pa.field("mid", pa.float64(), nullable=False),
+            *(pa.field(name, pa.float64(), nullable=False) for name in FEATURE_NAMES),
+        ],
+        metadata={_SCHEMA_KEY: schema_id().encode()},
+    )
+
+
+def _record_batch(rows: FeatureRows) -> pa.RecordBatch:
+    def text(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:  # type: ignore[type-arg]
+        used, small = np.unique(codes, return_inverse=True)
+        return pa.DictionaryArray.from_arrays(
+            small.astype(np.int32), pa.array([names[code] for code in used.tolist()], pa.string())
+        )
+
+    columns = np.ascontiguousarray(rows.values.T)
+    arrays = [
+        text(rows.product, list(rows.products)),
+        text(rows.conn, list(rows.conn_ids)),
+        *(np.ascontiguousarray(rows.identity[:, column]) for column in range(3)),
+        np.ascontiguousarray(rows.ts_event),
+        np.ascontiguousarray(rows.ts_recv),
+        text(rows.cause, _CAUSES),
+        np.ascontiguousarray(rows.gap_from),
+        rows.reasons == 0,
+        text(rows.reasons, _REASON_TEXTS),
+        np.full(len(rows), rows.stale_after_s),
+        *columns,
+    ]
+    schema = feature_schema()
+    return pa.record_batch(
+        [
+            array if isinstance(array, pa.Array) else pa.array(array, field.type)
+            for array, field in zip(arrays, schema, strict=True)
+        ],
+        schema=schema,
+    )
+
+
+def write_part(path: Path, rows: FeatureRows | None, *, durable: bool) -> None:
+    """Write one part: a temporary dot-name, fsync where `durable`, rename."""
+    table = (
+        feature_schema().empty_table()
+        if rows is None
+        else pa.Table.from_batches([_record_batch(rows)], schema=feature_schema())
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(
+            table,
+            temporary,
+            compression="lz4",
+            use_dictionary=["product_id", "conn_id", "gap_before", "reasons"],
+            write_statistics=["ts_event"],
+            store_schema=True,
+        )
+        if durable:
+            _sync(temporary)
+        temporary.rename(path)
+        if durable:
+            _sync(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataFolderError(
+            f"cannot write the feature log ({error.strerror})",
+            str(path),
+            "free space or give another --out or --data",
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class FeatureLogWriter:
+    """Appends rows to a feature log, a part at a time.
+
+    Args:
+        folder: the log; made if absent. A log of another schema_id is moved aside.
+        part_rows: rows of a full part.
+        durable: fsync each part.
+    """
+
+    def __init__(self, folder: Path, *, part_rows: int = PART_ROWS, durable: bool = True) -> None:
+        self.folder = folder
+        self._part_rows = part_rows
+        self._durable = durable
+        self._pending: list[FeatureRows] = []
+        self._pending_rows = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataFolderError(
+                f"cannot make the feature log ({error.strerror})", str(folder), "give another --out or --data"
+            ) from error
+        self._next = 1 + max((_part_number(path) for path in folder.glob("part-*.parquet")), default=-1)
+        if self._next == 0:
+            write_part(self._path(), None, durable=durable)
+            self._next = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def append(self, rows: FeatureRows) -> None:
+        """Add rows; full parts go to disk."""
+        while len(rows):
+            room = self._part_rows - self._pending_rows
+            self._pending.append(rows.take(slice(0, room)))
+            self._pending_rows += len(self._pending[-1])
+            rows = rows.take(slice(room, None))
+            if self._pending_rows >= self._part_rows:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending as a part."""
+        if self._pending_rows:
+            write_part(self._path(), concat(self._pending), durable=self._durable)
+            self._next += 1
+        self._pending = []
+        self._pending_rows = 0
+
+    def _path(self) -> Path:
+        return self.folder / f"part-{self._next:06d}.parquet"
+
+
+def _part_number(path: Path) -> int:
+    digits = path.stem.removeprefix("part-").split("-")[0]
+    return int(digits) if digits.isdigit() else -1
+
+
+def concat(batches: list[FeatureRows]) -> FeatureRows:
+    """One batch of several that share their names."""
+    if len(batches) == 1:
+        return batches[0]
+    last = batches[-1]
+    return FeatureRows(
+        products=last.products,
+        conn_ids=last.conn_ids,
+        stale_after_s=last.stale_after_s,
+        **{
+            name: np.concatenate([getattr(batch, name) for batch in batches])
+            for name in (
+                "product",
+                "conn",
+                "identity",
+                "ts_event",
+                "ts_recv",
+                "cause",
+                "gap_from",
+                "reasons",
+                "values",
+            )
+        },
+    )
+
+
+def replace_log(built: Path, target: Path) -> None:
+    """Put a finished log in the place of an older one (or of nothing)."""
+    aside = target.with_name(f".{target.name}.old.{os.getpid()}")
+    if target.exists() or target.is_symlink():
+        target.rename(aside)
+    built.rename(target)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The Parquet files of a log: a directory's parts in order, or the file itself."""
+    if path.is_dir():
+        parts = sorted(part for part in path.glob("*.parquet") if not part.name.startswith("."))
+        if not parts:
+            raise InputFileError(
+                "the folder holds no Parquet parts",
+                str(path),
+                "give a feature log, or make one: richter replay",
+            )
+        return parts
+    if not path.exists():
+        raise InputFileError(
+            "there is no such feature log", str(path), "make one: richter replay --raw … --out …"
+        )
+    return [path]
+
+
+def read_features(path: Path, *, batch_rows: int = 131_072) -> Iterator[FeatureRows]:
+    """Read a feature log in order, in batches of a part or less.
+
+    Raises:
+        InputFileError: absent, unreadable, or not a feature log.
+        SchemaMismatchError: made with another set of features.
+    """
+    products: list[str] = []
+    conn_ids: list[str] = []
+    codes: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    for part in parts_of(path):
+        try:
+            file = pq.ParquetFile(part)
+        except (OSError, pa.ArrowException) as error:
+            raise InputFileError(
+                f"cannot read the Parquet file ({_first_line(error)})",
+                str(part),
+                "give a feature log made by richter replay",
+            ) from error
+        with file:
+            _check_schema(part, file.schema_arrow)
+            try:
+                for batch in file.iter_batches(batch_size=batch_rows):
+                    if batch.num_rows:
+                        yield _rows_of(batch, products, conn_ids, codes)
+            except (OSError, pa.ArrowException) as error:
+                raise InputFileError(
+                    f"the Parquet file is damaged ({_first_line(error)})",
+                    str(part),
+                    "replay the recording again",
+                ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
+
+
+def _check_schema(part: Path, schema: pa.Schema) -> None:
+    found = (schema.metadata or {}).get(_SCHEMA_KEY)
+    if found is None:
+        raise InputFileError(
+            "the Parquet file is no feature log of richter",
+            str(part),
+            "give one made by richter replay or richter run",
+        )
+    if found.decode() != schema_id():
+        raise SchemaMismatchError(
+            f"the feature log has schema_id {found.decode()}, this version of richter {schema_id()}",
+            str(part),
+            "make it anew from the recording: richter replay --raw … --out …",
+        )
+    if schema.names != feature_schema().names:
+        raise SchemaMismatchError(
+            "the feature log's columns are not the ones its schema_id stands for",
+            str(part),
+            "make it anew from the recording: richter replay --raw … --out …",
+        )
+
+
+def _rows_of(
+    batch: pa.RecordBatch,
+    products: list[str],
+    conn_ids: list[str],
+    codes: tuple[dict[str, int], dict[str, int]],
+) -> FeatureRows:
+    def coded(name: str, names: list[str], known: dict[str, int]) -> np.ndarray:  # type: ignore[type-arg]
+        column = batch.column(name)
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        mapped = []
+        for value in column.dictionary.to_pylist():
+            if value not in known:
+                known[value] = len(names)
+                names.append(value)
+            mapped.append(known[value])
+        return np.array(mapped, np.int64)[column.indices.to_numpy()]
+
+    def numbers(name: str) -> np.ndarray:  # type: ignore[type-arg]
+        return batch.column(name).to_numpy(zero_copy_only=False)
+
+    causes: dict[str, int] = {name: code for code, name in enumerate(_CAUSES)}
+    reasons: dict[str, int] = {name: bits for bits, name in enumerate(_REASON_TEXTS)}
+    values = np.empty((batch.num_rows, 1 + len(FEATURE_NAMES)))
+    for column, name in enumerate(("mid", *FEATURE_NAMES)):
+        values[:, column] = numbers(name)
+    stale = numbers("stale_after_s")
+    return FeatureRows(
+        products=products,
+        conn_ids=conn_ids,
+        product=coded("product_id", products, codes[0]),
+        conn=coded("conn_id", conn_ids, codes[1]),
+        identity=np.stack([numbers(name) for name in ("frame_no", "event_index", "ticker_index")], axis=1),
+        ts_event=numbers("ts_event"),
+        ts_recv=numbers("ts_recv"),
+        cause=coded("gap_before", list(_CAUSES), causes),
+        gap_from=numbers("gap_from"),
+        reasons=coded("reasons", list(_REASON_TEXTS), reasons),
+        values=values,
+        stale_after_s=float(stale[0]) if len(stale) else float("nan"),
+    )

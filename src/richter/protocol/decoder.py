@@ -1,0 +1,228 @@
+"""Blocks of recorded lines in, blocks of ticks out: the scanner first, `decode_line` for what it leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from richter.domain import ticks as tk
+from richter.protocol import scanner
+from richter.protocol.records import Ignored, Rejected, TickRecord, decode_line, fill_row
+
+__all__ = ["Decoder", "DecoderState", "RejectedLine", "TickBlock"]
+
+Int64 = NDArray[np.int64]
+
+_SHORTEST_LINE: Final = 64
+
+
+class RejectedLine(msgspec.Struct, frozen=True):
+    """A line that holds no readable record.
+
+    Attributes:
+        line_no: its number, from 1.
+        reason: why.
+        data: the line.
+    """
+
+    line_no: int
+    reason: str
+    data: bytes
+
+
+class TickBlock(msgspec.Struct, frozen=True):
+    """Ticks of some lines, in their order.
+
+    Attributes:
+        ticks: (n, TICK_COLUMNS) int64, see `domain.ticks`.
+        origin: (n, 3) int64: start and end of the tick's line in the block's bytes, its number.
+        lines: how many lines there were.
+        ignored: lines that are known and hold no tick, by kind.
+        rejected: lines that cannot be read.
+    """
+
+    ticks: Int64
+    origin: Int64
+    lines: int
+    ignored: Counter[str]
+    rejected: list[RejectedLine]
+
+
+class _Names:
+    """Texts with numbers, for the scanner: their bytes, where each ends, what each stands for."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._ends: list[int] = []
+        self._values: list[tuple[int, int]] = []
+        self._known: set[bytes] = set()
+        self._freeze()
+
+    def add(self, name: bytes, code: int, decimals: int = 0) -> None:
+        if name in self._known:
+            return
+        self._known.add(name)
+        self._text += name
+        self._ends.append(len(self._text))
+        self._values.append((code, decimals))
+        self._freeze()
+
+    def _freeze(self) -> None:
+        self.text = np.frombuffer(self._text or b"\0", np.uint8)
+        self.ends = np.array(self._ends, np.int64)
+        values = np.array(self._values, np.int64).reshape(-1, 2)
+        self.codes = np.ascontiguousarray(values[:, 0])
+        self.decimals = np.ascontiguousarray(values[:, 1])
+
+
+class DecoderState(msgspec.Struct):
+    """Names met so far: code -> name, and each connection's clock offset (None until it is known)."""
+
+    products: list[str] = msgspec.field(default_factory=list)
+    conn_ids: list[str] = msgspec.field(default_factory=list)
+    conn_offsets: list[int] = msgspec.field(default_factory=list)
+
+
+class Decoder:
+    """Decodes recorded lines of any form; knows products and connections by number.
+
+    Args:
+        price_decimals: decimals of a product's scaled prices.
+
+    Attributes:
+        state: the names behind the numbers, shared with the engine; grows.
+    """
+
+    def __init__(self, price_decimals: Callable[[str], int]) -> None:
+        self._price_decimals = price_decimals
+        self.state = DecoderState()
+        self._product_codes: dict[str, int] = {}
+        self._conn_codes: dict[str, int] = {}
+        self._offset_known: list[bool] = []
+        self._spelled_products = _Names()
+        self._spelled_conns = _Names()
+        self._spans = np.zeros((scanner.SPANS, 2), np.int64)
+
+    def decode(self, data: bytes | memoryview, *, file_conn: str, first_line: int = 1) -> TickBlock:
+        """Decode whole lines.
+
+        Args:
+            data: the lines, the last one ending with a newline too.
+            file_conn: connection of records that name none.
+            first_line: number of the first line.
+        """
+        text = np.frombuffer(data, np.uint8)
+        capacity = max(16, len(text) // _SHORTEST_LINE)
+        ticks = np.empty((min(capacity, 1 + len(text) // 256), tk.TICK_COLUMNS), np.int64)
+        origin = np.empty((len(ticks), 3), np.int64)
+        ignored: Counter[str] = Counter()
+        rejected: list[RejectedLine] = []
+        n, at, line_no = 0, 0, first_line
+        own = self._conn_codes.get(file_conn, -1)
+        if own < 0:
+            own = self._conn(file_conn)
+        while True:
+            products, conns = self._spelled_products, self._spelled_conns
+            why, at, line_no, n = scanner.scan(
+                text,
+                at,
+                line_no,
+                own,
+                (products.text, products.ends, products.codes, products.decimals),
+                (conns.text, conns.ends, conns.codes),
+                self._spans,
+                ticks,
+                origin,
+                n,
+            )
+            if why == scanner.DONE:
+                break
+            if why == scanner.FULL:
+                ticks, origin = _wider(ticks), _wider(origin)
+                continue
+            end = at + bytes(data[at:]).index(b"\n") if len(text) - at < 65536 else _newline(data, at)
+            line = bytes(data[at:end])
+            found = decode_line(line, self._price_decimals, line_no)
+            if isinstance(found, Ignored):
+                ignored[found.kind] += 1
+            elif isinstance(found, Rejected):
+                rejected.append(RejectedLine(line_no, found.reason, line))
+            else:
+                while n + len(found) > len(ticks):
+                    ticks, origin = _wider(ticks), _wider(origin)
+                for record in found:
+                    conn = own if record.conn_id is None else self._conn(record.conn_id)
+                    self._note_offset(conn, record)
+                    fill_row(ticks[n], record, conn, self._product(record.product_id))
+                    origin[n] = at, end, line_no
+                    n += 1
+                if len(found) == 1:
+                    self._learn_spelling(line, found[0])
+            at = end + 1
+            line_no += 1
+        if n and not self._offset_known[own]:
+            self._note_file_offset(own, ticks[:n])
+        return TickBlock(ticks[:n], origin[:n], line_no - first_line, ignored, rejected)
+
+    def _product(self, name: str) -> int:
+        code = self._product_codes.get(name)
+        if code is None:
+            code = self._product_codes[name] = len(self.state.products)
+            self.state.products.append(name)
+        return code
+
+    def _conn(self, conn_id: str) -> int:
+        code = self._conn_codes.get(conn_id)
+        if code is None:
+            code = self._conn_codes[conn_id] = len(self.state.conn_ids)
+            self.state.conn_ids.append(conn_id)
+            self.state.conn_offsets.append(0)
+            self._offset_known.append(False)
+        return code
+
+    def _note_offset(self, conn: int, record: TickRecord) -> None:
+        if self._offset_known[conn]:
+            return
+        if record.conn_offset is not None:
+            self.state.conn_offsets[conn] = record.conn_offset
+        elif record.ts_recv != tk.NO_TIME:
+            self.state.conn_offsets[conn] = record.ts_event - record.ts_recv
+        else:
+            return
+        self._offset_known[conn] = True
+
+    def _note_file_offset(self, conn: int, ticks: Int64) -> None:
+        """The file's connection met its first ticks on the scanner's way, where event and receive time are one."""
+        if (ticks[:, tk.CONN] == conn).any():
+            self._offset_known[conn] = True
+
+    def _learn_spelling(self, line: bytes, record: TickRecord) -> None:
+        """Let the scanner know how this line's product and connection are spelled."""
+        span = self._spans[scanner.PRODUCT_ID]
+        spelled = record.product_id.encode()
+        if span[0] >= 0 and spelled in line:
+            self._spelled_products.add(
+                spelled, self._product(record.product_id), self._price_decimals(record.product_id)
+            )
+        if record.conn_id is not None:
+            self._spelled_conns.add(record.conn_id.encode(), self._conn(record.conn_id))
+
+
+def _newline(data: bytes | memoryview, at: int) -> int:
+    step = 4096
+    while True:
+        found = bytes(data[at : at + step]).find(b"\n")
+        if found >= 0:
+            return at + found
+        step *= 16
+
+
+def _wider(array: Int64) -> Int64:
+    wider = np.empty((2 * len(array), array.shape[1]), np.int64)
+    wider[: len(array)] = array
+    return wider

@@ -1,0 +1,1 @@
+"""The wiring: what reads, computes and writes, joined into jobs."""

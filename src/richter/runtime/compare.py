@@ -1,0 +1,338 @@
+"""Are two feature logs the same, to the last bit? Joined by identity, product by product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from richter.adapters.tables.features import concat, read_features
+from richter.domain.ticks import NO_TIME, GapCause
+from richter.engine.digest import Digest
+from richter.engine.rows import FeatureRows, reason_text
+from richter.engine.table import FEATURE_NAMES, LOOK_BACK_S
+
+__all__ = ["Comparison", "Difference", "compare_logs"]
+
+LOOK_BACK_NS: Final = LOOK_BACK_S * 1_000_000_000
+Identity = tuple[str, int, int, int]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first place where two logs of a product part.
+
+    Attributes:
+        product: the product.
+        identity: conn_id, frame_no, event_index, ticker_index of the row.
+        ts_event: its effective time, ns.
+        what: the column that differs, or what is wrong with the row.
+        replayed: value in the recomputed log.
+        live: value in the other.
+    """
+
+    product: str
+    identity: Identity
+    ts_event: int
+    what: str
+    replayed: str
+    live: str
+
+
+class ProductComparison(msgspec.Struct):
+    """One product's part of a comparison; rows outside the common stretch are counted, not compared."""
+
+    compared: int = 0
+    warm_up: int = 0
+    replayed_before: int = 0
+    replayed_after: int = 0
+    live_before: int = 0
+    live_after: int = 0
+    digest_replayed: str = ""
+    digest_live: str = ""
+
+
+class Comparison(msgspec.Struct):
+    """What `compare_logs` found.
+
+    Attributes:
+        products: by product.
+        difference: the first difference; None when there is none.
+        rows_match: whether both sides hold the same rows in the common stretch.
+    """
+
+    products: dict[str, ProductComparison]
+    difference: Difference | None = None
+    rows_match: bool = True
+
+    @property
+    def compared(self) -> int:
+        """Rows compared bit for bit."""
+        return sum(product.compared for product in self.products.values())
+
+    @property
+    def same(self) -> bool:
+        """Whether something was compared and all of it is the same."""
+        return self.difference is None and self.compared > 0
+
+
+class _Extent:
+    """Where a product's rows begin and end in one log, and where the other log's ends lie in it."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.first: Identity | None = None
+        self.last: Identity | None = None
+        self.first_ts = 0
+        self.found: dict[Identity, int] = {}
+
+
+def compare_logs(replayed: Path, live: Path) -> Comparison:
+    """Compare every cell of two feature logs, from the first to the last identity of each product that both hold.
+
+    Where `replayed` begins inside `live`, its first LOOK_BACK is warm-up: counted, not compared.
+    """
+    ends = [_extents(replayed, {}), _extents(live, {})]
+    wanted = [
+        {name: [e for e in (x.first, x.last) if e] for name, x in ends[1 - side].items()} for side in (0, 1)
+    ]
+    extents = [_extents(path, wanted[side]) for side, path in ((0, replayed), (1, live))]
+    result = Comparison({})
+    ranges: tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int]]] = ({}, {})
+    warm_until: dict[str, int] = {}
+    for name in sorted(set(extents[0]) | set(extents[1])):
+        product = result.products[name] = ProductComparison()
+        a, b = extents[0].get(name, _Extent()), extents[1].get(name, _Extent())
+        span = _common(a, b)
+        if span is None:
+            product.replayed_before, product.live_before = a.rows, b.rows
+            continue
+        (a_from, a_to), (b_from, b_to) = span
+        product.replayed_before, product.replayed_after = a_from, a.rows - a_to
+        product.live_before, product.live_after = b_from, b.rows - b_to
+        ranges[0][name], ranges[1][name] = span
+        if b_from > 0:
+            warm_until[name] = a.first_ts + LOOK_BACK_NS
+    _walk(replayed, live, ranges, warm_until, result)
+    return result
+
+
+def _extents(path: Path, wanted: dict[str, list[Identity]]) -> dict[str, _Extent]:
+    extents: dict[str, _Extent] = {}
+    for rows in read_features(path):
+        for code in np.unique(rows.product).tolist():
+            mine = rows.of_product(code)
+            name = rows.products[code]
+            extent = extents.setdefault(name, _Extent())
+            if extent.first is None:
+                extent.first = _identity(mine, 0)
+                extent.first_ts = int(mine.ts_event[0])
+            extent.last = _identity(mine, len(mine) - 1)
+            for identity in wanted.get(name, []):
+                if identity not in extent.found:
+                    at = _find(mine, identity)
+                    if at >= 0:
+                        extent.found[identity] = extent.rows + at
+            extent.rows += len(mine)
+    return extents
+
+
+def _identity(rows: FeatureRows, i: int) -> Identity:
+    frame, event, ticker = rows.identity[i].tolist()
+    return rows.conn_ids[int(rows.conn[i])], frame, event, ticker
+
+
+def _find(rows: FeatureRows, identity: Identity) -> int:
+    try:
+        conn = list(rows.conn_ids).index(identity[0])
+    except ValueError:
+        return -1
+    hits = np.flatnonzero((rows.conn == conn) & (rows.identity == np.array(identity[1:])).all(axis=1))
+    return int(hits[0]) if len(hits) else -1
+
+
+def _common(a: _Extent, b: _Extent) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The ranges of row numbers of the common stretch; None when there is none."""
+    if a.first is None or b.first is None or a.last is None or b.last is None:
+        return None
+    if b.first in a.found:
+        start = a.found[b.first], 0
+    elif a.first in b.found:
+        start = 0, b.found[a.first]
+    else:
+        return None
+    if b.last in a.found:
+        stop = a.found[b.last] + 1, b.rows
+    elif a.last in b.found:
+        stop = a.rows, b.found[a.last] + 1
+    else:
+        stop = a.rows, b.rows
+    if stop[0] <= start[0] or stop[1] <= start[1]:
+        return None
+    return (start[0], stop[0]), (start[1], stop[1])
+
+
+def _stretches(path: Path, ranges: dict[str, tuple[int, int]]) -> Iterator[tuple[str, FeatureRows]]:
+    """The rows of each product inside its range, in pieces."""
+    seen: dict[str, int] = {}
+    for rows in read_features(path):
+        for code in np.unique(rows.product).tolist():
+            name = rows.products[code]
+            if name not in ranges:
+                continue
+            mine = rows.of_product(code)
+            start, stop = ranges[name]
+            at = seen.get(name, 0)
+            seen[name] = at + len(mine)
+            piece = mine.take(slice(max(0, start - at), max(0, stop - at)))
+            if len(piece):
+                yield name, piece
+
+
+def _walk(
+    replayed: Path,
+    live: Path,
+    ranges: tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int]]],
+    warm_until: dict[str, int],
+    result: Comparison,
+) -> None:
+    sides = (_stretches(replayed, ranges[0]), _stretches(live, ranges[1]))
+    waiting: tuple[dict[str, list[FeatureRows]], dict[str, list[FeatureRows]]] = ({}, {})
+    digests = {name: (Digest(), Digest()) for name in ranges[0]}
+    open_sides = [True, True]
+    while any(open_sides):
+        for side in (0, 1):
+            piece = next(sides[side], None)
+            if piece is None:
+                open_sides[side] = False
+            else:
+                waiting[side].setdefault(piece[0], []).append(piece[1])
+        for name in list(waiting[0]):
+            if name in waiting[1]:
+                a, b = concat(waiting[0].pop(name)), concat(waiting[1].pop(name))
+                n = min(len(a), len(b))
+                _compare(name, a.take(slice(0, n)), b.take(slice(0, n)), warm_until, digests[name], result)
+                if result.difference is not None:
+                    return
+                for side, rest in ((0, a.take(slice(n, None))), (1, b.take(slice(n, None)))):
+                    if len(rest):
+                        waiting[side][name] = [rest]
+    for side, other in ((0, "the live log"), (1, "the replay")):
+        for name, pieces in waiting[side].items():
+            row = pieces[0]
+            result.rows_match = False
+            result.difference = _missing(name, row, 0, other)
+    for name, (mine, theirs) in digests.items():
+        result.products[name].digest_replayed = mine.hexdigest()
+        result.products[name].digest_live = theirs.hexdigest()
+
+
+def _missing(name: str, rows: FeatureRows, i: int, side: str) -> Difference:
+    there, absent = "present", "absent"
+    in_live = side == "the replay"
+    return Difference(
+        name,
+        _identity(rows, i),
+        int(rows.ts_event[i]),
+        f"the row is missing in {side}",
+        absent if in_live else there,
+        there if in_live else absent,
+    )
+
+
+def _compare(
+    name: str,
+    a: FeatureRows,
+    b: FeatureRows,
+    warm_until: dict[str, int],
+    digests: tuple[Digest, Digest],
+    result: Comparison,
+) -> None:
+    unlike = (a.identity != b.identity).any(axis=1)
+    if a.conn_ids is not b.conn_ids or True:
+        unlike |= _names(a) != _names(b)
+    count = int(np.argmax(unlike)) if unlike.any() else len(a)
+    product = result.products[name]
+    start = 0
+    if name in warm_until:
+        warm = (a.ts_event[:count] >= warm_until[name]) | (a.cause[:count] == GapCause.CLOCK)
+        start = int(np.argmax(warm)) if warm.any() else count
+        product.warm_up += start
+        if start < count:
+            del warm_until[name]
+    x, y = a.take(slice(start, count)), b.take(slice(start, count))
+    difference = _first_cell(name, x, y)
+    if difference is not None:
+        result.difference = difference
+        return
+    product.compared += len(x)
+    for digest, rows in zip(digests, (x, y), strict=True):
+        digest.update(
+            rows.conn_ids, rows.conn, rows.identity, rows.ts_event, rows.values, rows.cause, rows.reasons
+        )
+    if count < len(a):
+        result.rows_match = False
+        result.difference = _out_of_step(name, a, b, count)
+
+
+def _names(rows: FeatureRows) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array(list(rows.conn_ids), dtype=object)[rows.conn]
+
+
+def _out_of_step(name: str, a: FeatureRows, b: FeatureRows, i: int) -> Difference:
+    """Rows i of both sides are different ticks: doubled, or missing on one side."""
+    if i > 0 and _identity(b, i) == _identity(b, i - 1):
+        return Difference(
+            name, _identity(b, i), int(b.ts_event[i]), "the row stands twice in the live log", "once", "twice"
+        )
+    if i > 0 and _identity(a, i) == _identity(a, i - 1):
+        return Difference(
+            name, _identity(a, i), int(a.ts_event[i]), "the row stands twice in the replay", "twice", "once"
+        )
+    if _find(a.take(slice(i, None)), _identity(b, i)) >= 0:
+        return _missing(name, a, i, "the live log")
+    return _missing(name, b, i, "the replay")
+
+
+def _first_cell(name: str, a: FeatureRows, b: FeatureRows) -> Difference | None:
+    columns = [
+        ("ts_event", a.ts_event, b.ts_event),
+        ("ts_recv", a.ts_recv, b.ts_recv),
+        ("gap_before", a.cause, b.cause),
+        ("gap_from", a.gap_from, b.gap_from),
+        ("reasons", a.reasons, b.reasons),
+    ]
+    bits_a = np.ascontiguousarray(a.values).view(np.int64)
+    bits_b = np.ascontiguousarray(b.values).view(np.int64)
+    first: tuple[int, str, object, object] | None = None
+    if len(a) and a.stale_after_s != b.stale_after_s:
+        first = 0, "stale_after_s", a.stale_after_s, b.stale_after_s
+    for column, x, y in columns:
+        unlike = x != y
+        if unlike.any():
+            i = int(np.argmax(unlike))
+            if first is None or i < first[0]:
+                first = i, column, x[i], y[i]
+    unlike_cells = bits_a != bits_b
+    if unlike_cells.any():
+        i, j = np.unravel_index(int(np.argmax(unlike_cells)), unlike_cells.shape)
+        if first is None or i < first[0]:
+            first = int(i), ("mid", *FEATURE_NAMES)[j], a.values[i, j], b.values[i, j]
+    if first is None:
+        return None
+    i, column, mine, theirs = first
+    return Difference(
+        name, _identity(a, i), int(a.ts_event[i]), column, _show(column, mine), _show(column, theirs)
+    )
+
+
+def _show(column: str, value: object) -> str:
+    if column == "gap_before":
+        return GapCause(int(value)).name.lower()  # type: ignore[call-overload]  # an integer of the column
+    if column == "reasons":
+        return reason_text(int(value)) or "none"  # type: ignore[call-overload]  # an integer of the column
+    if isinstance(value, np.integer):
+        return "unknown" if int(value) == NO_TIME else str(int(value))
+    return repr(float(value))  # type: ignore[arg-type]  # a float of the column
