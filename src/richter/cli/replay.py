@@ -25,6 +25,7 @@ CHECKS = (
         'richter replay --raw "data/raw/*.ndjson" --out data/processed/features_replay.parquet',
         "richter replay --raw data/raw --out f.parquet --compare data/processed/features.parquet",
         "richter replay --raw data/raw --out f.parquet --alerts",
+        "richter replay --raw data/raw --out f.parquet --workers 4",
     ),
 )
 @click.option(
@@ -51,13 +52,25 @@ CHECKS = (
 @click.option(
     "--alerts", is_flag=True, help="Run the alert rule too: print onsets and all-clears, write the alert log."
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Processes; the bits are the same for any number.",
+)
 @setting("--stale-after", "stale_after_s", metavar="SECONDS")
-def command(app: App, raw: tuple[str, ...], out: Path, compare: Path | None, alerts: bool) -> None:
+def command(
+    app: App, raw: tuple[str, ...], out: Path, compare: Path | None, alerts: bool, workers: int
+) -> None:
     """Recompute features from recordings and compare them bit for bit."""
-    run_replay(app, list(raw), out, compare=compare, alerts=alerts)
+    run_replay(app, list(raw), out, compare=compare, alerts=alerts, workers=workers)
 
 
-def run_replay(app: App, raw: list[str], out: Path, *, compare: Path | None, alerts: bool = False) -> None:
+def run_replay(
+    app: App, raw: list[str], out: Path, *, compare: Path | None, alerts: bool = False, workers: int = 1
+) -> None:
     """Replay, report, and exit with 1 when the logs differ."""
     from richter.runtime.alerting import AlertRun
     from richter.runtime.replay import replay
@@ -69,6 +82,7 @@ def run_replay(app: App, raw: list[str], out: Path, *, compare: Path | None, ale
             out,
             app.settings,
             compare=compare,
+            workers=workers,
             on_total=bar.total,
             on_bytes=bar.advance,
             on_rows=alerting.take if alerting else lambda rows: None,

@@ -98,16 +98,21 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 0.8
     alert_cooldown_s: Annotated[
-        float,
+        int,
         Meta(
             ge=0,
-            title="seconds, 0 or more",
-            description="The least time between an alert's end and the next.",
+            title="whole seconds, 0 or more",
+            description="The least time between an alert's beginning and the next one's.",
         ),
-    ] = 60.0
+    ] = 60
     alert_budget_per_hour: Annotated[
-        Positive, Meta(title="alerts per hour, above 0", description="The most alerts in an hour.")
-    ] = 6.0
+        int,
+        Meta(
+            ge=1,
+            title="alerts per hour, 1 or more",
+            description="Alerts per hour and product in the long run; saved up for an hour at most.",
+        ),
+    ] = 6
 
     # Logs
     log_format: Annotated[

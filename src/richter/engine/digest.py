@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Digest:
             return
         turns = np.flatnonzero(np.diff(conn)) + 1
         bounds = [0, *turns.tolist(), n]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in pairwise(bounds):
             name = conn_ids[int(conn[start])].encode()
             rows = np.zeros(stop - start, dtype=_row_type(len(name)))
             rows["length"] = len(name)

@@ -73,18 +73,18 @@ class _Product:
         self.name = name
         self.scale = scale
         self.state = new_state(N_BOXES, N_GRID)
-        self._seen: dict[int, tuple[int, int, int]] = {}
+        self.seen: dict[int, tuple[int, int, int]] = {}
 
     def turn_to(self, conn: int, offset: int) -> None:
         """Another connection carries the product now."""
         head = self.state.head
         if head[s.H_CONN] >= 0:
-            self._seen[int(head[s.H_CONN])] = (
+            self.seen[int(head[s.H_CONN])] = (
                 int(head[s.H_FRAME]),
                 int(head[s.H_EVENT]),
                 int(head[s.H_TICKER]),
             )
-        head[s.H_FRAME], head[s.H_EVENT], head[s.H_TICKER] = self._seen.get(conn, (-1, -1, -1))
+        head[s.H_FRAME], head[s.H_EVENT], head[s.H_TICKER] = self.seen.get(conn, (-1, -1, -1))
         head[s.H_CONN] = conn
         head[s.H_CONN_OFFSET] = offset
 
@@ -136,10 +136,7 @@ class Engine:
         return block
 
     def _advance(self, product: int, ticks: Int64, rows: Int64, block: Block) -> None:
-        known = self._known.get(product)
-        if known is None:
-            name = self._products[product]
-            known = self._known[product] = _Product(name, 10.0 ** self._price_decimals(name))
+        known = self._of(product)
         position = 0
         while True:
             need, position = k.advance(
@@ -152,6 +149,17 @@ class Engine:
                 known.grow()
             else:
                 return
+
+    def remember(self, product: int, conn: int, identity: tuple[int, int, int]) -> None:
+        """Tell how far a connection had come before the first tick that this engine is given."""
+        self._of(product).seen[conn] = identity
+
+    def _of(self, product: int) -> _Product:
+        known = self._known.get(product)
+        if known is None:
+            name = self._products[product]
+            known = self._known[product] = _Product(name, 10.0 ** self._price_decimals(name))
+        return known
 
     @property
     def nbytes(self) -> int:

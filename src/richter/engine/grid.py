@@ -86,7 +86,7 @@ C_TAU: Final = FEATURE_NAMES.index("tau_rolling") - F_GRID
 N_GRID: Final = C_TAU + 1
 
 
-@njit
+@njit(nogil=True)
 def put_second(grid: Int64, grid_f: Float64, s: int, mid: float) -> None:
     """Write second s: its mid, its return and the running totals. May be called again while s is the newest."""
     i = s & GRID_MASK
@@ -148,7 +148,7 @@ def put_second(grid: Int64, grid_f: Float64, s: int, mid: float) -> None:
     grid_f[i, G_SIGMA] = sigma
 
 
-@njit
+@njit(nogil=True)
 def _position(ordered: Float64, n: int, value: float) -> int:
     """Number of the first n values of ``ordered`` below ``value``."""
     low = 0
@@ -162,7 +162,7 @@ def _position(ordered: Float64, n: int, value: float) -> int:
     return low
 
 
-@njit
+@njit(nogil=True)
 def _slide_sorted(ordered: Float64, n: int, leaving: float, entering: float) -> int:
     """Exchange one value of the sorted window for another (NaN: none); returns the new number of values."""
     if leaving == leaving and entering == entering:
@@ -190,7 +190,7 @@ def _slide_sorted(ordered: Float64, n: int, leaving: float, entering: float) -> 
     return n
 
 
-@njit
+@njit(nogil=True)
 def _tau(ordered: Float64, n: int, leaving: float, entering: float) -> float:
     """Nearest-rank 90th percentile of the window after an exchange that is not carried out."""
     i = n
@@ -216,7 +216,7 @@ def _tau(ordered: Float64, n: int, leaving: float, entering: float) -> float:
     return ordered[rank]
 
 
-@njit
+@njit(nogil=True)
 def _push(
     queue_s: Int64, queue_v: Float64, slots: int, head: int, tail: int, s: int, value: float, keep: int
 ) -> tuple[int, int]:
@@ -232,7 +232,7 @@ def _push(
     return head, tail
 
 
-@njit
+@njit(nogil=True)
 def _largest_since(
     queue_s: Int64, queue_v: Float64, slots: int, head: int, tail: int, s: int, floor: float
 ) -> float:
@@ -251,7 +251,7 @@ def _largest_since(
     return queue_v[low & mask]
 
 
-@njit
+@njit(nogil=True)
 def finish_second(state: State, s: int) -> None:
     """Second s is final: let it enter the sorted window and the queues of extremes."""
     head = state.head
@@ -282,7 +282,7 @@ def finish_second(state: State, s: int) -> None:
     head[H_FINAL] = s
 
 
-@njit
+@njit(nogil=True)
 def grid_features(state: State, e: int, newest: bool) -> None:
     """The features of the windows that end at second e, into ``cache``.
 

@@ -43,12 +43,12 @@ from richter.engine.state import (
     H_FRAME,
     H_LAST_T,
     H_NEWEST,
-    H_PRICE,
-    H_STARTED,
-    H_TICKER,
     H_PENDING_CAUSE,
     H_PENDING_FROM,
+    H_PRICE,
     H_PRICED_AT,
+    H_STARTED,
+    H_TICKER,
     H_WATCHED_SINCE,
     R_BOOKS,
     R_BPS_HI,
@@ -109,7 +109,7 @@ FORMULAS_VERSION: Final = 1
 """Raise it whenever a value changes that the table's text does not show; it is part of `schema_id`."""
 
 TABLE_FINGERPRINT: Final = "cf9f92e98b089b32"
-SOURCES_FINGERPRINT: Final = ""
+SOURCES_FINGERPRINT: Final = "04c59788435519ab"
 
 if table_fingerprint() != TABLE_FINGERPRINT:
     raise ContractError(
@@ -165,7 +165,7 @@ F_MINUTE: Final = _AT["minute_of_hour_phase"]
 F_HOUR: Final = _AT["hour_of_day_phase"]
 
 
-@njit
+@njit(nogil=True)
 def _as_of(ring: Int64, before: int, x: int, stale_ns: int) -> int:
     """Ring slot of the value as of x, given the number of the last tick at or before x; -1 when unknown."""
     mask = ring.shape[0] - 1
@@ -178,7 +178,7 @@ def _as_of(ring: Int64, before: int, x: int, stale_ns: int) -> int:
     return slot
 
 
-@njit
+@njit(nogil=True)
 def _add_price_times_quantity(ring: Int64, slot: int, price: int, units: int, fraction: int) -> None:
     """Add price * quantity to the tick's running totals, exactly, in limbs of 27 bits."""
     p0 = price & LOW_27
@@ -197,7 +197,7 @@ def _add_price_times_quantity(ring: Int64, slot: int, price: int, units: int, fr
     ring[slot, R_PF_2] += middle >> 27
 
 
-@njit
+@njit(nogil=True)
 def _tick_windows(
     grid: Int64,
     ring: Int64,
@@ -287,7 +287,7 @@ def _tick_windows(
     return then
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def advance(
     ticks: Int64,
     rows: Int64,

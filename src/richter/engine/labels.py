@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,8 @@ from richter.engine.state import Float64, Int64
 __all__ = ["HORIZON_S", "sigma_future", "volatility_spike"]
 
 HORIZON_S: Final = 60
+SOURCES_FINGERPRINT: Final = "f2f4354cd97872af"
+"""Of the modules this one compiles in; see kernel.py."""
 _SLOTS: Final = 64
 _MASK: Final = _SLOTS - 1
 
@@ -36,7 +39,7 @@ def sigma_future(ts_event: Int64, mid: Float64, gap: Int64, gap_from: Int64, sta
     out = np.full(len(ts_event), NAN)
     starts = np.flatnonzero(gap == tk.GapCause.CLOCK)
     bounds = [0, *starts[starts > 0].tolist(), len(ts_event)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         _segment(ts_event, mid, gap, gap_from, round(stale_after_s * 1e9), start, stop, out)
     return out
 
@@ -52,7 +55,7 @@ def volatility_spike(future: Float64, tau: Float64) -> NDArray[np.int8]:
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _segment(
     ts: Int64,
     mid: Float64,

@@ -174,7 +174,7 @@ def nbytes(state: State) -> int:
     return sum(array.nbytes for array in state) - state.grid_f.nbytes - state.ring_f.nbytes
 
 
-@njit
+@njit(nogil=True)
 def clear(state: State) -> None:
     """Forget everything but the identity gate (connection and highest identity seen)."""
     head = state.head
@@ -197,7 +197,7 @@ def clear(state: State) -> None:
     ring[0, R_VOL_U] = tk.UNKNOWN
 
 
-@njit
+@njit(nogil=True)
 def clear_grid(state: State) -> None:
     """Forget all seconds."""
     head = state.head

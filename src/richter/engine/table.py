@@ -210,7 +210,10 @@ def _quote_features() -> list[Feature]:
 
 
 def _activity_features() -> list[Feature]:
-    counted = "ticks in (t - {w} s, t], snapshots left out, scaled to {w} known seconds; Coinbase's ticker is conflated: not trades"
+    counted = (
+        "ticks in (t - {w} s, t], snapshots left out, scaled to {w} known seconds; "
+        "Coinbase's ticker is conflated: not trades"
+    )
     volume = "sum of last_size, else of the increases of volume_24h, in (t - {w} s, t], scaled to {w} known seconds"
     spans = (30, 60, 300)
     return [

@@ -81,7 +81,7 @@ class _Names:
 
 
 class DecoderState(msgspec.Struct):
-    """Names met so far: code -> name, and each connection's clock offset (None until it is known)."""
+    """Names met so far: code -> name, and each connection's clock offset (0 until it is known)."""
 
     products: list[str] = msgspec.field(default_factory=list)
     conn_ids: list[str] = msgspec.field(default_factory=list)
@@ -157,7 +157,10 @@ class Decoder:
                     ticks, origin = _wider(ticks), _wider(origin)
                 for record in found:
                     conn = own if record.conn_id is None else self._conn(record.conn_id)
-                    self._note_offset(conn, record)
+                    if record.conn_offset is not None:
+                        self._note_offset(conn, record.conn_offset)
+                    elif record.conn_id is not None and record.ts_recv != tk.NO_TIME:
+                        self._note_offset(conn, record.ts_event - record.ts_recv)
                     fill_row(ticks[n], record, conn, self._product(record.product_id))
                     origin[n] = at, end, line_no
                     n += 1
@@ -165,9 +168,16 @@ class Decoder:
                     self._learn_spelling(line, found[0])
             at = end + 1
             line_no += 1
-        if n and not self._offset_known[own]:
-            self._note_file_offset(own, ticks[:n])
+        self._note_file_offset(own, ticks[:n])
         return TickBlock(ticks[:n], origin[:n], line_no - first_line, ignored, rejected)
+
+    @property
+    def known_offsets(self) -> list[int | None]:
+        """Each connection's clock offset, None where no tick of it had both times."""
+        return [
+            offset if known else None
+            for offset, known in zip(self.state.conn_offsets, self._offset_known, strict=True)
+        ]
 
     def _product(self, name: str) -> int:
         code = self._product_codes.get(name)
@@ -185,21 +195,19 @@ class Decoder:
             self._offset_known.append(False)
         return code
 
-    def _note_offset(self, conn: int, record: TickRecord) -> None:
-        if self._offset_known[conn]:
-            return
-        if record.conn_offset is not None:
-            self.state.conn_offsets[conn] = record.conn_offset
-        elif record.ts_recv != tk.NO_TIME:
-            self.state.conn_offsets[conn] = record.ts_event - record.ts_recv
-        else:
-            return
-        self._offset_known[conn] = True
-
-    def _note_file_offset(self, conn: int, ticks: Int64) -> None:
-        """The file's connection met its first ticks on the scanner's way, where event and receive time are one."""
-        if (ticks[:, tk.CONN] == conn).any():
+    def _note_offset(self, conn: int, offset: int) -> None:
+        if not self._offset_known[conn]:
+            self.state.conn_offsets[conn] = offset
             self._offset_known[conn] = True
+
+    def _note_file_offset(self, own: int, ticks: Int64) -> None:
+        """Note the offset of the file's connection, once one of its ticks has both times."""
+        if self._offset_known[own]:
+            return
+        timed = np.flatnonzero((ticks[:, tk.CONN] == own) & (ticks[:, tk.TS_RECV] != tk.NO_TIME))
+        if len(timed):
+            first = ticks[timed[0]]
+            self._note_offset(own, int(first[tk.TS_EVENT] - first[tk.TS_RECV]))
 
     def _learn_spelling(self, line: bytes, record: TickRecord) -> None:
         """Let the scanner know how this line's product and connection are spelled."""

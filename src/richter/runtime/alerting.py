@@ -55,7 +55,7 @@ class _Product:
     def __init__(self, policy: AlertPolicy) -> None:
         self.machine = AlertMachine(policy)
         # What outcomes need of every row: time, mid, sigma, tau, gap and its beginning.
-        self.rows: list[tuple[np.ndarray, ...]] = []  # type: ignore[type-arg]
+        self.rows: list[tuple[np.ndarray, ...]] = []
         self.count = 0
         self.alerts: list[tuple[int, Alert]] = []
 

@@ -251,8 +251,7 @@ def _compare(
     result: Comparison,
 ) -> None:
     unlike = (a.identity != b.identity).any(axis=1)
-    if a.conn_ids is not b.conn_ids or True:
-        unlike |= _names(a) != _names(b)
+    unlike |= _names(a) != _names(b)
     count = int(np.argmax(unlike)) if unlike.any() else len(a)
     product = result.products[name]
     start = 0
@@ -277,7 +276,7 @@ def _compare(
         result.difference = _out_of_step(name, a, b, count)
 
 
-def _names(rows: FeatureRows) -> np.ndarray:  # type: ignore[type-arg]
+def _names(rows: FeatureRows) -> np.ndarray:
     return np.array(list(rows.conn_ids), dtype=object)[rows.conn]
 
 
@@ -317,9 +316,9 @@ def _first_cell(name: str, a: FeatureRows, b: FeatureRows) -> Difference | None:
                 first = i, column, x[i], y[i]
     unlike_cells = bits_a != bits_b
     if unlike_cells.any():
-        i, j = np.unravel_index(int(np.argmax(unlike_cells)), unlike_cells.shape)
+        i, j = divmod(int(np.argmax(unlike_cells)), unlike_cells.shape[1])
         if first is None or i < first[0]:
-            first = int(i), ("mid", *FEATURE_NAMES)[j], a.values[i, j], b.values[i, j]
+            first = i, ("mid", *FEATURE_NAMES)[j], a.values[i, j], b.values[i, j]
     if first is None:
         return None
     i, column, mine, theirs = first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from richter.engine.engine import Counts, Engine
 from richter.engine.rows import FeatureRows
 from richter.protocol.decoder import Decoder, TickBlock
 
-__all__ = ["Account", "Pipeline", "file_connection"]
+__all__ = ["Account", "Pipeline", "bury", "file_connection"]
 
 
 class Account(msgspec.Struct):
@@ -42,16 +41,40 @@ class Account(msgspec.Struct):
         """Count a block."""
         self.lines += block.lines
         self.ticks += len(block.ticks)
+        self._add_counts(counts)
+        for kind, number in block.ignored.items():
+            self.ignored[kind] = self.ignored.get(kind, 0) + number
+
+    def absorb(self, part: Account, counts: Counts) -> None:
+        """Add the account of a part that was decoded elsewhere, and what became of its ticks."""
+        self.bytes += part.bytes
+        self.lines += part.lines
+        self.ticks += part.ticks
+        for kind, number in part.ignored.items():
+            self.ignored[kind] = self.ignored.get(kind, 0) + number
+        self._add_counts(counts)
+
+    def _add_counts(self, counts: Counts) -> None:
         self.rows += counts.rows
         self.duplicates += counts.duplicates
         self.clamped += counts.clamped
         self.segments += counts.segments
-        for kind, number in block.ignored.items():
-            self.ignored[kind] = self.ignored.get(kind, 0) + number
 
-    def bury(self, reason: str) -> None:
-        """Count a dead letter."""
-        self.dead[reason] = self.dead.get(reason, 0) + 1
+
+def bury(
+    account: Account,
+    dead: DeadLetters | None,
+    reason: str,
+    data: bytes,
+    source: str,
+    line: int,
+    ts: int | None = None,
+) -> None:
+    """Keep a dead letter and count it by kind: what a reason says of values does not count."""
+    kind = reason.rsplit(": ", 1)[-1].split(" for price_decimals")[0]
+    account.dead[kind] = account.dead.get(kind, 0) + 1
+    if dead is not None:
+        dead.add(reason, data, source=source, line=line, ts=ts)
 
 
 def file_connection(path: Path) -> str:
@@ -126,8 +149,4 @@ class Pipeline:
         )
 
     def _bury(self, reason: str, data: bytes, source: str, line: int, ts: int | None = None) -> None:
-        # Reasons name values; what is counted is the kind.
-        kind = reason.split(":")[-1].split(" for ")[0].strip() if ":" in reason else reason
-        self.account.bury(kind)
-        if self._dead is not None:
-            self._dead.add(reason, data, source=source, line=line, ts=ts)
+        bury(self.account, self._dead, reason, data, source, line, ts)

@@ -11,12 +11,13 @@ import msgspec
 
 from richter.adapters.recording.dead import DeadLetters
 from richter.adapters.recording.reader import expand
-from richter.adapters.tables.features import FeatureLogWriter, replace_log
+from richter.adapters.tables.features import FeatureLogWriter, read_features, replace_log
 from richter.config import Settings
 from richter.engine.digest import Digest, schema_id
 from richter.engine.rows import FeatureRows
 from richter.errors import ArgumentsError, InputFileError
 from richter.runtime.compare import Comparison, compare_logs
+from richter.runtime.parallel import replay_parts
 from richter.runtime.pipeline import Account, Pipeline
 
 __all__ = ["Replayed", "digest_rows", "replay"]
@@ -57,6 +58,7 @@ def replay(
     settings: Settings,
     *,
     compare: Path | None = None,
+    workers: int = 1,
     on_total: Callable[[int], None] = lambda total: None,
     on_bytes: Callable[[int], None] = lambda size: None,
     on_rows: Callable[[FeatureRows], None] = lambda rows: None,
@@ -68,6 +70,7 @@ def replay(
         out: the feature log to write; replaced when complete, untouched when the replay fails.
         settings: staleness, price scales and the data folder.
         compare: a feature log to compare with, bit for bit.
+        workers: processes; the bits do not depend on their number.
         on_total: told how many bytes there are to read.
         on_bytes: told of bytes as they are done.
         on_rows: told of the rows as they are made.
@@ -84,19 +87,31 @@ def replay(
     building = out.with_name(f".{out.name}.building.{os.getpid()}")
     digests: dict[str, Digest] = {}
     try:
-        with DeadLetters(dead_path, file_limit=None) as dead:
-            pipeline = Pipeline(settings, dead=dead, on_bytes=on_bytes)
-            with FeatureLogWriter(building, durable=False) as log:
+        with (
+            DeadLetters(dead_path, file_limit=None) as dead,
+            FeatureLogWriter(building, durable=False) as log,
+        ):
+            if workers == 1:
+                pipeline = Pipeline(settings, dead=dead, on_bytes=on_bytes)
                 for rows in pipeline.run(files):
                     digest_rows(digests, rows)
                     on_rows(rows)
                     log.append(rows)
-        account = pipeline.account
+                account = pipeline.account
+            else:
+                scratch = building / ".decoded"
+                scratch.mkdir()
+                account = replay_parts(files, building, scratch, settings, workers, dead, on_bytes=on_bytes)
+                shutil.rmtree(scratch)
+                for rows in read_features(building):
+                    digest_rows(digests, rows)
+                    on_rows(rows)
         if account.rows == 0:
+            kept = f"; what could not be read is in {dead_path}" if account.dead else ""
             raise InputFileError(
-                f"no readable tick in {account.files} file{'s' if account.files != 1 else ''}, {account.lines} lines",
+                f"no readable tick in {account.lines} lines of {account.files} files, the first of them",
                 str(files[0]),
-                f"richter inspect says what is in them{'; the dead letters are in ' + str(dead_path) if account.dead else ''}",
+                f"richter inspect says what is in them{kept}",
             )
         replace_log(building, out)
     finally:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from richter.domain.ticks import NO_TIME, GapCause
+from richter.domain.ticks import GapCause
 from richter.engine.digest import schema_id
 from richter.engine.rows import FeatureRows, Reason, reason_text
 from richter.engine.table import FEATURE_NAMES
@@ -54,7 +54,7 @@ def feature_schema() -> pa.Schema:
 
 
 def _record_batch(rows: FeatureRows) -> pa.RecordBatch:
-    def text(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:  # type: ignore[type-arg]
+    def text(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
         used, small = np.unique(codes, return_inverse=True)
         return pa.DictionaryArray.from_arrays(
             small.astype(np.int32), pa.array([names[code] for code in used.tolist()], pa.string())
@@ -303,7 +303,7 @@ def _rows_of(
     conn_ids: list[str],
     codes: tuple[dict[str, int], dict[str, int]],
 ) -> FeatureRows:
-    def coded(name: str, names: list[str], known: dict[str, int]) -> np.ndarray:  # type: ignore[type-arg]
+    def coded(name: str, names: list[str], known: dict[str, int]) -> np.ndarray:
         column = batch.column(name)
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
@@ -315,7 +315,7 @@ def _rows_of(
             mapped.append(known[value])
         return np.array(mapped, np.int64)[column.indices.to_numpy()]
 
-    def numbers(name: str) -> np.ndarray:  # type: ignore[type-arg]
+    def numbers(name: str) -> np.ndarray:
         return batch.column(name).to_numpy(zero_copy_only=False)
 
     causes: dict[str, int] = {name: code for code, name in enumerate(_CAUSES)}
