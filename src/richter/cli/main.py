@@ -10,6 +10,10 @@ from richter.cli.run import run
 
 # One line a command: name, where it is defined, what it does. Nothing is imported before it is called for.
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": (
+        "richter.cli.demo:command",
+        "Turn a recording made on the spot into features and alerts, and prove that it replays.",
+    ),
     "replay": (
         "richter.cli.replay:command",
         "Recompute features from recordings and compare them bit for bit.",

@@ -130,7 +130,10 @@ class Engine:
         if n == 1:
             self._advance(int(ticks[0, tk.PRODUCT]), ticks, _ONE, block)
             return block
-        products = ticks[:, tk.PRODUCT]
+        products = np.ascontiguousarray(ticks[:, tk.PRODUCT])
+        if n and (products == products[0]).all():
+            self._advance(int(products[0]), ticks, np.arange(n), block)
+            return block
         for product in np.unique(products).tolist():
             self._advance(product, ticks, np.flatnonzero(products == product), block)
         return block

@@ -35,7 +35,7 @@ LIMB_ONE: Final = float(2**25)
 SQUARE_UNIT: Final = 2.0**-88
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def log_ratio(earlier: float, later: float) -> float:
     """ln(later / earlier) by + - * / alone: the same bits everywhere, relative error below 1e-15.
 
@@ -65,13 +65,13 @@ def log_ratio(earlier: float, later: float) -> float:
     return halvings * LN2 + 2.0 * x * series
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def fixed_return(earlier: float, later: float) -> int:
     """The log return in multiples of 2**-44, halves up."""
     return int(math.floor(log_ratio(earlier, later) * RETURN_ONE + 0.5))
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def volatility(total: int, a: int, b: int, c: int, n: int) -> float:
     """Standard deviation (ddof 1) from n, the sum and the limbs of the sum of squares.
 
@@ -99,7 +99,7 @@ def volatility(total: int, a: int, b: int, c: int, n: int) -> float:
     return math.sqrt(exact / float(n * (n - 1)) * SQUARE_UNIT)
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def square_sum(a: int, b: int, c: int) -> float:
     """A sum of squared returns from its limbs, as a float."""
     return ((float(a) * LIMB_ONE + float(b)) * LIMB_ONE + float(c)) * SQUARE_UNIT

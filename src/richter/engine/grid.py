@@ -86,7 +86,7 @@ C_TAU: Final = FEATURE_NAMES.index("tau_rolling") - F_GRID
 N_GRID: Final = C_TAU + 1
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def put_second(grid: Int64, grid_f: Float64, s: int, mid: float) -> None:
     """Write second s: its mid, its return and the running totals. May be called again while s is the newest."""
     i = s & GRID_MASK
@@ -148,7 +148,7 @@ def put_second(grid: Int64, grid_f: Float64, s: int, mid: float) -> None:
     grid_f[i, G_SIGMA] = sigma
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _position(ordered: Float64, n: int, value: float) -> int:
     """Number of the first n values of ``ordered`` below ``value``."""
     low = 0
@@ -162,35 +162,46 @@ def _position(ordered: Float64, n: int, value: float) -> int:
     return low
 
 
-@njit(nogil=True)
-def _slide_sorted(ordered: Float64, n: int, leaving: float, entering: float) -> int:
+@njit(nogil=True, error_model="numpy")
+def _close_gap(values: Float64) -> None:
+    """Move all but the first a place to the left. As a slice from 0 on this compiles to one memmove."""
+    for k in range(values.shape[0] - 1):
+        values[k] = values[k + 1]
+
+
+@njit(nogil=True, error_model="numpy")
+def _make_gap(values: Float64, scratch: Float64) -> None:
+    """Move all but the last a place to the right; two copies are faster than one loop backwards."""
+    n = values.shape[0] - 1
+    for k in range(n):
+        scratch[k] = values[k]
+    moved = values[1:]
+    for k in range(n):
+        moved[k] = scratch[k]
+
+
+@njit(nogil=True, error_model="numpy")
+def _slide_sorted(ordered: Float64, scratch: Float64, n: int, leaving: float, entering: float) -> int:
     """Exchange one value of the sorted window for another (NaN: none); returns the new number of values."""
-    if leaving == leaving and entering == entering:
+    i = n
+    if leaving == leaving:
         i = _position(ordered, n, leaving)
-        j = _position(ordered, n, entering)
+        n -= 1
+    if entering == entering:
+        j = _position(ordered, n, entering) if leaving != leaving else _position(ordered, n + 1, entering)
         if j > i:
-            for k in range(i, j - 1):
-                ordered[k] = ordered[k + 1]
+            _close_gap(ordered[i:j])
             ordered[j - 1] = entering
         else:
-            for k in range(i, j, -1):
-                ordered[k] = ordered[k - 1]
+            _make_gap(ordered[j : i + 1], scratch)
             ordered[j] = entering
-        return n
-    if leaving == leaving:
-        for k in range(_position(ordered, n, leaving), n - 1):
-            ordered[k] = ordered[k + 1]
-        return n - 1
-    if entering == entering:
-        j = _position(ordered, n, entering)
-        for k in range(n, j, -1):
-            ordered[k] = ordered[k - 1]
-        ordered[j] = entering
         return n + 1
+    if leaving == leaving:
+        _close_gap(ordered[i : n + 1])
     return n
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _tau(ordered: Float64, n: int, leaving: float, entering: float) -> float:
     """Nearest-rank 90th percentile of the window after an exchange that is not carried out."""
     i = n
@@ -216,7 +227,7 @@ def _tau(ordered: Float64, n: int, leaving: float, entering: float) -> float:
     return ordered[rank]
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _push(
     queue_s: Int64, queue_v: Float64, slots: int, head: int, tail: int, s: int, value: float, keep: int
 ) -> tuple[int, int]:
@@ -232,7 +243,7 @@ def _push(
     return head, tail
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _largest_since(
     queue_s: Int64, queue_v: Float64, slots: int, head: int, tail: int, s: int, floor: float
 ) -> float:
@@ -251,7 +262,7 @@ def _largest_since(
     return queue_v[low & mask]
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def finish_second(state: State, s: int) -> None:
     """Second s is final: let it enter the sorted window and the queues of extremes."""
     head = state.head
@@ -259,7 +270,7 @@ def finish_second(state: State, s: int) -> None:
     grid_f = state.grid_f
     i = s & GRID_MASK
     leaving = grid_f[(s - TAU_WINDOW_S) & GRID_MASK, G_SIGMA]
-    head[H_SORTED] = _slide_sorted(state.ordered, head[H_SORTED], leaving, grid_f[i, G_SIGMA])
+    head[H_SORTED] = _slide_sorted(state.ordered, state.scratch, head[H_SORTED], leaving, grid_f[i, G_SIGMA])
     mid = grid_f[i, G_MID]
     if mid == mid:
         if grid[i, G_COUNT] != grid[(s - 1) & GRID_MASK, G_COUNT]:
@@ -282,7 +293,7 @@ def finish_second(state: State, s: int) -> None:
     head[H_FINAL] = s
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def grid_features(state: State, e: int, newest: bool) -> None:
     """The features of the windows that end at second e, into ``cache``.
 

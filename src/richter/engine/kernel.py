@@ -70,6 +70,7 @@ from richter.engine.state import (
     R_REPORTED_F,
     R_REPORTED_U,
     R_SPREAD,
+    R_SPREAD_BPS,
     R_SPREAD_HI,
     R_SPREAD_LO,
     R_T,
@@ -109,7 +110,7 @@ FORMULAS_VERSION: Final = 1
 """Raise it whenever a value changes that the table's text does not show; it is part of `schema_id`."""
 
 TABLE_FINGERPRINT: Final = "cf9f92e98b089b32"
-SOURCES_FINGERPRINT: Final = "04c59788435519ab"
+SOURCES_FINGERPRINT: Final = "5d7796e2163705cb"
 
 if table_fingerprint() != TABLE_FINGERPRINT:
     raise ContractError(
@@ -165,7 +166,7 @@ F_MINUTE: Final = _AT["minute_of_hour_phase"]
 F_HOUR: Final = _AT["hour_of_day_phase"]
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _as_of(ring: Int64, before: int, x: int, stale_ns: int) -> int:
     """Ring slot of the value as of x, given the number of the last tick at or before x; -1 when unknown."""
     mask = ring.shape[0] - 1
@@ -178,7 +179,7 @@ def _as_of(ring: Int64, before: int, x: int, stale_ns: int) -> int:
     return slot
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _add_price_times_quantity(ring: Int64, slot: int, price: int, units: int, fraction: int) -> None:
     """Add price * quantity to the tick's running totals, exactly, in limbs of 27 bits."""
     p0 = price & LOW_27
@@ -197,7 +198,7 @@ def _add_price_times_quantity(ring: Int64, slot: int, price: int, units: int, fr
     ring[slot, R_PF_2] += middle >> 27
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _tick_windows(
     grid: Int64,
     ring: Int64,
@@ -224,8 +225,7 @@ def _tick_windows(
     out[row, F_BPS_CHANGE + k] = NAN
     if then >= 0 and spread >= 0 and ring[then, R_SPREAD] >= 0:
         out[row, F_SPREAD_CHANGE + k] = float(spread - ring[then, R_SPREAD]) / scale
-        was = float(ring[then, R_SPREAD]) / scale / ring_f[then, R_MID] * 10_000.0
-        out[row, F_BPS_CHANGE + k] = out[row, F_BPS] - was
+        out[row, F_BPS_CHANGE + k] = ring_f[slot, R_SPREAD_BPS] - ring_f[then, R_SPREAD_BPS]
     out[row, F_SPREAD_MEAN + k] = NAN
     out[row, F_BPS_MEAN + k] = NAN
     out[row, F_BOOK_MEAN + k] = NAN
@@ -246,27 +246,27 @@ def _tick_windows(
         spreads = float(ring[slot, R_SPREAD_HI] - ring[base, R_SPREAD_HI]) * LIMB_ONE + float(
             ring[slot, R_SPREAD_LO] - ring[base, R_SPREAD_LO]
         )
-        out[row, F_SPREAD_MEAN + k] = spreads / scale / n
+        out[row, F_SPREAD_MEAN + k] = spreads / (scale * n)
         bps = float(ring[slot, R_BPS_HI] - ring[base, R_BPS_HI]) * LIMB_ONE + float(
             ring[slot, R_BPS_LO] - ring[base, R_BPS_LO]
         )
-        out[row, F_BPS_MEAN + k] = bps / BPS_ONE / n
+        out[row, F_BPS_MEAN + k] = bps / (BPS_ONE * n)
     books = ring[slot, R_BOOKS] - ring[base, R_BOOKS]
     if books > 0:
         out[row, F_BOOK_MEAN + k] = (
             float(ring[slot, R_IMBALANCE] - ring[base, R_IMBALANCE]) / IMBALANCE_ONE / float(books)
         )
-    scaled = float(span) / float(known)
+    scaled = 1.0 if known >= span else float(span) / float(known)
     out[row, f_count] = float(ring[slot, R_TICKS] - ring[base, R_TICKS]) * scaled
     volume = (
         float(ring[slot, R_QTY_U] - ring[base, R_QTY_U])
-        + float(ring[slot, R_QTY_F] - ring[base, R_QTY_F]) / 1e8
+        + float(ring[slot, R_QTY_F] - ring[base, R_QTY_F]) * 1e-8
     )
     out[row, F_VOLUME + k] = volume * scaled
     if k == 2 and volume > 0.0:
         reported = (
             float(ring[slot, R_REPORTED_U] - ring[base, R_REPORTED_U])
-            + float(ring[slot, R_REPORTED_F] - ring[base, R_REPORTED_F]) / 1e8
+            + float(ring[slot, R_REPORTED_F] - ring[base, R_REPORTED_F]) * 1e-8
         )
         out[row, F_REPORTED] = reported / volume
     units = ring[slot, R_PRICED_U] - ring[base, R_PRICED_U]
@@ -280,14 +280,14 @@ def _tick_windows(
             float(ring[slot, R_PF_2] - ring[base, R_PF_2]) * ONE_27
             + float(ring[slot, R_PF_1] - ring[base, R_PF_1])
         ) * ONE_27 + float(ring[slot, R_PF_0] - ring[base, R_PF_0])
-        vwap = (by_units + by_fraction / 1e8) / (float(units) + float(fraction) / 1e8) / scale
+        vwap = (by_units + by_fraction * 1e-8) / ((float(units) + float(fraction) * 1e-8) * scale)
         out[row, F_VWAP + k] = vwap
         if mid == mid:
             out[row, F_VWAP_DEVIATION + k] = (mid - vwap) / vwap
     return then
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def advance(
     ticks: Int64,
     rows: Int64,
@@ -449,6 +449,7 @@ def advance(
             values[row, F_SPREAD] = float(spread) / scale
             bps = float(spread) / scale / mid * 10_000.0
             values[row, F_BPS] = bps
+            ring_f[slot, R_SPREAD_BPS] = bps
             ring[slot, R_QUOTES] += 1
             ring[slot, R_SPREAD_HI] += spread >> 25
             ring[slot, R_SPREAD_LO] += spread & LIMB
@@ -456,8 +457,8 @@ def advance(
             ring[slot, R_BPS_HI] += fixed >> 25
             ring[slot, R_BPS_LO] += fixed & LIMB
             if ticks[i, tk.BID_QTY_U] >= 0 and ticks[i, tk.ASK_QTY_U] >= 0:
-                bid_size = float(ticks[i, tk.BID_QTY_U]) + float(ticks[i, tk.BID_QTY_F]) / 1e8
-                ask_size = float(ticks[i, tk.ASK_QTY_U]) + float(ticks[i, tk.ASK_QTY_F]) / 1e8
+                bid_size = float(ticks[i, tk.BID_QTY_U]) + float(ticks[i, tk.BID_QTY_F]) * 1e-8
+                ask_size = float(ticks[i, tk.ASK_QTY_U]) + float(ticks[i, tk.ASK_QTY_F]) * 1e-8
                 if bid_size + ask_size > 0.0:
                     imbalance = (bid_size - ask_size) / (bid_size + ask_size)
                     values[row, F_BOOK] = imbalance
@@ -577,11 +578,11 @@ def advance(
             if mid == mid and ring_f[then, R_MID] == ring_f[then, R_MID]:
                 values[row, F_RETURN_300] = (mid - ring_f[then, R_MID]) / ring_f[then, R_MID]
             if ring[then, R_VOL_U] >= 0 and ring[slot, R_VOL_U] >= 0:
-                then_volume = float(ring[then, R_VOL_U]) + float(ring[then, R_VOL_F]) / 1e8
+                then_volume = float(ring[then, R_VOL_U]) + float(ring[then, R_VOL_F]) * 1e-8
                 if then_volume > 0.0:
                     increase = (
                         float(ring[slot, R_VOL_U] - ring[then, R_VOL_U])
-                        + float(ring[slot, R_VOL_F] - ring[then, R_VOL_F]) / 1e8
+                        + float(ring[slot, R_VOL_F] - ring[then, R_VOL_F]) * 1e-8
                     )
                     values[row, F_VOLUME_24H] = 100.0 * increase / then_volume
 

@@ -16,7 +16,7 @@ from richter.engine.state import Float64, Int64
 __all__ = ["HORIZON_S", "sigma_future", "volatility_spike"]
 
 HORIZON_S: Final = 60
-SOURCES_FINGERPRINT: Final = "f2f4354cd97872af"
+SOURCES_FINGERPRINT: Final = "403a278fdba5e59f"
 """Of the modules this one compiles in; see kernel.py."""
 _SLOTS: Final = 64
 _MASK: Final = _SLOTS - 1
@@ -55,7 +55,7 @@ def volatility_spike(future: Float64, tau: Float64) -> NDArray[np.int8]:
     return result
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _segment(
     ts: Int64,
     mid: Float64,

@@ -87,6 +87,7 @@ GRID_COLUMNS: Final = 16
     R_KNOWN_TO,  # before this tick values are known up to here: its time, or where its gap begins
     R_MID,  # float
     R_SPREAD,
+    R_SPREAD_BPS,  # float
     R_VOL_U,
     R_VOL_F,
     R_TICKS,
@@ -109,8 +110,8 @@ GRID_COLUMNS: Final = 16
     R_PF_0,  # price * fraction
     R_PF_1,
     R_PF_2,
-) = range(26)
-RING_COLUMNS: Final = 26
+) = range(27)
+RING_COLUMNS: Final = 27
 
 
 class State(NamedTuple):
@@ -122,6 +123,7 @@ class State(NamedTuple):
     ring: Int64
     ring_f: Float64
     ordered: Float64  # the sigmas of the last hour, ascending
+    scratch: Float64  # as long as `ordered`
     ret_s: Int64  # monotonic queues of the largest |r|, the largest and the smallest mids: second and value
     ret_v: Float64
     max_s: Int64
@@ -144,6 +146,7 @@ def new_state(boxes: int, cached: int) -> State:
         ring=ring,
         ring_f=ring.view(np.float64),
         ordered=np.zeros(TAU_WINDOW_S + 1),
+        scratch=np.zeros(TAU_WINDOW_S + 1),
         ret_s=np.zeros(RET_SLOTS, np.int64),
         ret_v=np.zeros(RET_SLOTS),
         max_s=np.zeros(RANGE_SLOTS, np.int64),
@@ -174,7 +177,7 @@ def nbytes(state: State) -> int:
     return sum(array.nbytes for array in state) - state.grid_f.nbytes - state.ring_f.nbytes
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def clear(state: State) -> None:
     """Forget everything but the identity gate (connection and highest identity seen)."""
     head = state.head
@@ -197,7 +200,7 @@ def clear(state: State) -> None:
     ring[0, R_VOL_U] = tk.UNKNOWN
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def clear_grid(state: State) -> None:
     """Forget all seconds."""
     head = state.head

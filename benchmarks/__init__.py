@@ -1,0 +1,1 @@
+"""Measurements, as ratios within one run: the machine is shared and noisy."""

@@ -1,0 +1,7 @@
+"""`python -m richter`."""
+
+import sys
+
+from richter.cli.main import main
+
+sys.exit(main())
