@@ -51,7 +51,7 @@ class _Watch:
     """Keeps what the demo shows of the rows: one point a second."""
 
     def __init__(self) -> None:
-        self.points: list[np.ndarray] = []  # type: ignore[type-arg]  # float64
+        self.points: list[np.ndarray] = []
         self.last: FeatureRows | None = None
 
     def take(self, rows: FeatureRows) -> None:

@@ -22,7 +22,15 @@ from richter.engine.rows import FeatureRows, Reason, reason_text
 from richter.engine.table import FEATURE_NAMES
 from richter.errors import DataFolderError, InputFileError, SchemaMismatchError
 
-__all__ = ["FeatureLogWriter", "feature_schema", "parts_of", "read_features", "replace_log"]
+__all__ = [
+    "FeatureLogWriter",
+    "feature_schema",
+    "parts_of",
+    "read_features",
+    "record_batch",
+    "replace_log",
+    "write_part",
+]
 
 PART_ROWS: Final = 100_000
 _SCHEMA_KEY: Final = b"richter.schema_id"
@@ -53,7 +61,9 @@ def feature_schema() -> pa.Schema:
     )
 
 
-def _record_batch(rows: FeatureRows) -> pa.RecordBatch:
+def record_batch(rows: FeatureRows) -> pa.RecordBatch:
+    """Rows as Arrow, in the columns of `feature_schema`."""
+
     def text(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
         used, small = np.unique(codes, return_inverse=True)
         return pa.DictionaryArray.from_arrays(
@@ -89,7 +99,7 @@ def write_part(path: Path, rows: FeatureRows | None, *, durable: bool) -> None:
     table = (
         feature_schema().empty_table()
         if rows is None
-        else pa.Table.from_batches([_record_batch(rows)], schema=feature_schema())
+        else pa.Table.from_batches([record_batch(rows)], schema=feature_schema())
     )
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
