@@ -18,6 +18,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "richter.cli.replay:command",
         "Recompute features from recordings and compare them bit for bit.",
     ),
+    "inspect": (
+        "richter.cli.inspect:command",
+        "Say what recordings hold: products, span, rate, gaps, and what is known of each feature.",
+    ),
     "config": ("richter.cli.config:command", "Show every setting and where its value comes from."),
 }
 

@@ -12,9 +12,10 @@ from richter.domain.times import format_time
 if TYPE_CHECKING:
     from richter.runtime.alerting import AlertReport
     from richter.runtime.compare import Comparison
+    from richter.runtime.pipeline import Account
     from richter.runtime.replay import Replayed
 
-__all__ = ["show_account", "show_alerts", "show_comparison"]
+__all__ = ["account_lines", "show_account", "show_alerts", "show_comparison"]
 
 _MOST_ALERTS = 20
 
@@ -26,6 +27,16 @@ def show_account(done: Replayed) -> None:
         f"{account.files:,} file{'s' if account.files != 1 else ''}, {account.lines:,} lines "
         f"-> {account.rows:,} feature rows in {done.out}"
     )
+    for line in account_lines(account):
+        click.echo(line)
+    if done.dead_letters is not None:
+        click.echo(f"  dead letters are in {done.dead_letters}")
+    for product, digest in sorted(done.digests.items()):
+        click.echo(f"  digest {product}  {digest}")
+
+
+def account_lines(account: Account) -> list[str]:
+    """What became of the ticks and lines that made no row of their own or were changed."""
     parts = [
         (account.duplicates, "duplicate ticks dropped"),
         (account.clamped, "times clamped (up to 2 s backwards)"),
@@ -33,13 +44,7 @@ def show_account(done: Replayed) -> None:
         *((number, f"lines without ticks: {kind}") for kind, number in sorted(account.ignored.items())),
         *((number, f"dead letters: {reason}") for reason, number in sorted(account.dead.items())),
     ]
-    for number, what in parts:
-        if number:
-            click.echo(f"  {number:>9,}  {what}")
-    if done.dead_letters is not None:
-        click.echo(f"  dead letters are in {done.dead_letters}")
-    for product, digest in sorted(done.digests.items()):
-        click.echo(f"  digest {product}  {digest}")
+    return [f"  {number:>9,}  {what}" for number, what in parts if number]
 
 
 def show_comparison(comparison: Comparison, checks: tuple[str, str, str]) -> None:
