@@ -11,11 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from richter.adapters.recording.reader import expand
 from richter.adapters.tables.features import parts_of, read_features, record_batch
-from richter.config import Settings
+from richter.config import Given, resolve
 from richter.engine.digest import schema_id
 from richter.engine.table import FEATURE_NAMES, FEATURES, LOOK_BACK_S, Feature
 from richter.errors import ExtraMissingError
@@ -28,7 +26,7 @@ Library = Literal["polars", "pandas"]
 
 def from_files(
     *patterns: str | Path,
-    stale_after_s: int = 10,
+    stale_after_s: float = 10,
     price_decimals: dict[str, int] | None = None,
     frame: Library = "polars",
 ) -> Any:
@@ -44,11 +42,14 @@ def from_files(
         A DataFrame with the columns of the feature log, a row a tick; unknown is NaN.
 
     Raises:
+        ConfigError: an argument is out of range.
         InputFileError: nothing to read.
     """
-    settings = msgspec.convert(
-        {"stale_after_s": stale_after_s, "price_decimals": price_decimals or {}}, Settings
-    )
+    given = {"stale_after_s": stale_after_s, "price_decimals": price_decimals or {}}
+    settings = resolve(
+        {name: Given(value, "the call", is_text=False) for name, value in given.items()},
+        folder=Path("/dev/null"),
+    ).settings
     files = expand([str(pattern) for pattern in patterns])
     return _frame((record_batch(rows) for rows in Pipeline(settings).run(files) if len(rows)), frame)
 

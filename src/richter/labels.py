@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from richter import features
+from richter.adapters.tables.features import feature_schema, read_features, record_batch
 from richter.domain.ticks import GapCause
 from richter.engine.labels import HORIZON_S, sigma_future, volatility_spike
+from richter.errors import SchemaMismatchError
 
 __all__ = ["HORIZON_S", "from_features"]
 
+_IDENTITY = ("product_id", "conn_id", "frame_no", "event_index", "ticker_index", "ts_event")
+_NEEDED = (*_IDENTITY, "mid", "gap_before", "gap_from", "stale_after_s", "tau_rolling")
 _CAUSES = {"": 0, **{cause.name.lower(): int(cause) for cause in GapCause if cause}}
 
 
@@ -31,25 +34,47 @@ def from_features(source: Any) -> Any:
         A polars DataFrame, a row for each row of the log in its order: product_id, the identity, ts_event,
         sigma_future (NaN unknown), tau (rolling, NaN unknown) and volatility_spike (1, 0, or null where either is
         unknown).
+
+    Raises:
+        SchemaMismatchError: the frame lacks columns of a feature log.
     """
     import polars as pl
 
-    log = features.read(source) if isinstance(source, str | Path) else source
+    log = _read(Path(source)) if isinstance(source, str | Path) else source
+    missing = [name for name in _NEEDED if name not in log.columns]
+    if missing:
+        raise SchemaMismatchError(
+            "the frame lacks columns of a feature log",
+            ", ".join(missing),
+            "give one made by richter.features",
+        )
     future = np.full(len(log), np.nan)
     products = log["product_id"].cast(pl.String).to_numpy()
+    stale = log["stale_after_s"].to_numpy()
     causes = log["gap_before"].cast(pl.String).replace_strict(_CAUSES, return_dtype=pl.Int64).to_numpy()
     for product in log["product_id"].cast(pl.String).unique(maintain_order=True).to_list():
         rows = np.flatnonzero(products == product)
-        future[rows] = sigma_future(
-            log["ts_event"].to_numpy()[rows],
-            log["mid"].to_numpy()[rows],
-            causes[rows],
-            log["gap_from"].to_numpy()[rows],
-            float(log["stale_after_s"][int(rows[0])]),
-        )
+        # A live log may span a change of the setting: each row is labelled by its own.
+        for limit in np.unique(stale[rows]).tolist():
+            own = stale[rows] == limit
+            future[rows[own]] = sigma_future(
+                log["ts_event"].to_numpy()[rows],
+                log["mid"].to_numpy()[rows],
+                causes[rows],
+                log["gap_from"].to_numpy()[rows],
+                limit,
+            )[own]
     tau = log["tau_rolling"].to_numpy()
     spike = pl.Series("volatility_spike", volatility_spike(future, tau))
-    identity = ["product_id", "conn_id", "frame_no", "event_index", "ticker_index", "ts_event"]
-    return log.select(identity).with_columns(
+    return log.select(_IDENTITY).with_columns(
         sigma_future=future, tau=tau, volatility_spike=spike.replace({-1: None})
     )
+
+
+def _read(path: Path) -> Any:
+    import polars as pl
+    import pyarrow as pa
+
+    batches = (record_batch(rows).select(_NEEDED) for rows in read_features(path))
+    names = pa.schema([feature_schema().field(name) for name in _NEEDED])
+    return pl.from_arrow(pa.Table.from_batches(batches, schema=names).unify_dictionaries())

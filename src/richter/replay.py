@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
-from richter.config import Settings
+from richter.config import Given, resolve
 from richter.engine.digest import Digest
 from richter.runtime.compare import Comparison, compare_logs
 from richter.runtime.replay import Replayed, digest_rows
@@ -16,19 +15,31 @@ __all__ = ["Comparison", "Replayed", "compare", "digest", "replay"]
 
 
 def replay(
-    raw: str | Path | list[str],
+    raw: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     compare: str | Path | None = None,
-    stale_after_s: int = 10,
+    stale_after_s: float = 10,
+    price_decimals: dict[str, int] | None = None,
     workers: int = 1,
     data_dir: str | Path = "data",
 ) -> Replayed:
-    """Recompute the features of recordings into a feature log; see `richter replay`."""
-    settings = msgspec.convert(
-        {"stale_after_s": stale_after_s, "data_dir": str(data_dir)}, Settings, strict=False
-    )
-    patterns = [str(raw)] if isinstance(raw, str | Path) else raw
+    """Recompute the features of recordings into a feature log; see `richter replay`.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        InputFileError: nothing to read, or no tick in it.
+    """
+    given = {
+        "stale_after_s": stale_after_s,
+        "price_decimals": price_decimals or {},
+        "data_dir": str(data_dir),
+    }
+    settings = resolve(
+        {name: Given(value, "the call", is_text=False) for name, value in given.items()},
+        folder=Path("/dev/null"),
+    ).settings
+    patterns = [str(raw)] if isinstance(raw, str | Path) else [str(each) for each in raw]
     other = None if compare is None else Path(compare)
     return _replay(patterns, Path(out), settings, compare=other, workers=workers)
 

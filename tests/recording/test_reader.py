@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from richter.adapters.recording import reader
@@ -207,6 +207,26 @@ def test_a_line_that_is_just_not_too_long_is_read(tmp_path, short_limit):
 
     assert [len(line) for _, line in got] == [99, 2]
     assert rejected == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(
+        st.sampled_from([0, 1, 50, 98, 99, 100, 101, 150, 199, 200, 350]), min_size=1, max_size=8
+    ),
+    block_bytes=st.integers(1, 120),
+)
+def test_what_is_too_long_does_not_depend_on_where_blocks_end(
+    tmp_path_factory, short_limit, lengths, block_bytes
+):
+    path = tmp_path_factory.mktemp("r") / "a.ndjson"
+    path.write_bytes(b" \n" + b"".join(b"x" * length + b"\n" for length in lengths))
+
+    got, rejected = read(path, block_bytes=block_bytes)
+
+    numbered = list(enumerate(lengths, 2))
+    assert [(n, len(line)) for n, line in got[1:]] == [pair for pair in numbered if pair[1] < 100]
+    assert [(r.line, r.size - 1) for r in rejected] == [pair for pair in numbered if pair[1] >= 100]
 
 
 def test_a_last_line_that_is_too_long_is_reported(tmp_path, short_limit):

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "richter.cli.inspect:command",
         "Say what recordings hold: products, span, rate, gaps, and what is known of each feature.",
     ),
+    "features": ("richter.cli.features:command", "List the features: name, unit, span and formula."),
     "config": ("richter.cli.config:command", "Show every setting and where its value comes from."),
 }
 

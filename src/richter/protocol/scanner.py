@@ -52,8 +52,11 @@ DONE, UNUSUAL, FULL = 0, 1, 2
     RAW_TIME,
     RAW_EVENTS,
     RAW_TICKERS,
-) = range(26)
-SPANS: Final = 26
+    RAW_VOLUME,
+    RAW_LOW,
+    RAW_HIGH,
+) = range(29)
+SPANS: Final = 29
 NO_KEY: Final = -1
 
 _TOP: Final = (
@@ -88,6 +91,9 @@ _INNER: Final = (
     ("timestamp", RAW_TIME),
     ("events", RAW_EVENTS),
     ("tickers", RAW_TICKERS),
+    *((name, RAW_VOLUME) for name in ("volume_24_h", "volume_24h", "volume")),
+    *((name, RAW_LOW) for name in ("low_24_h", "low_24h", "low")),
+    *((name, RAW_HIGH) for name in ("high_24_h", "high_24h", "high")),
 )
 
 
@@ -109,6 +115,10 @@ QUOTE, BACKSLASH, COLON, COMMA = 34, 92, 58, 44
 OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST = 123, 125, 91, 93
 SPACE, TAB, RETURN, NEWLINE = 32, 9, 13, 10
 ZERO, NINE, DOT, MINUS = 48, 57, 46, 45
+# Bytes of a string that need no second look. A newline is none of them, and one ends every block: no bound is needed.
+PLAIN: Final = np.array(
+    [SPACE <= byte <= 126 and byte not in (QUOTE, BACKSLASH) for byte in range(256)], dtype=np.bool_
+)
 MAX_DEPTH: Final = 60
 WANT_VALUE, WANT_KEY, AFTER_VALUE = 0, 1, 2
 NS: Final = 1_000_000_000
@@ -199,14 +209,14 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             start = at
             if want == WANT_KEY:
                 head = 0
-                while at < stop and data[at] != QUOTE:
-                    c = data[at]
-                    if c == BACKSLASH or c < SPACE or c > 126:
-                        return False
-                    if at - start < 8:
-                        head = (head << 8) | c
+                while PLAIN[data[at]]:
+                    if at - start == 8:
+                        break
+                    head = (head << 8) | data[at]
                     at += 1
-                if at >= stop:
+                while PLAIN[data[at]]:
+                    at += 1
+                if data[at] != QUOTE:
                     return False
                 if depth == 1:
                     key = _find_key(data, start, at - start, head, TOP_KEYS, TOP_TEXT)
@@ -219,7 +229,7 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                     if spans[RAW, 0] >= 0:
                         key = _find_key(data, start, at - start, head, INNER_KEYS, INNER_TEXT)
                         if key != NO_KEY:
-                            if spans[key, 0] >= 0 and key != RAW_TIME:
+                            if spans[key, 0] >= 0 and key != RAW_TIME and key < RAW_VOLUME:
                                 return False
                             if key == RAW_EVENTS and depth != 2:
                                 return False
@@ -236,16 +246,13 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                 want = WANT_VALUE
                 empty = False
                 continue
-            while at < stop and data[at] != QUOTE:
-                c = data[at]
-                if c == BACKSLASH or c < SPACE or c > 126:
-                    return False
+            while PLAIN[data[at]]:
                 at += 1
-            if at >= stop:
+            if data[at] != QUOTE:
                 return False
             if key != NO_KEY:
                 if depth == 1:
-                    if key == RAW or key == GAP_BEFORE or key >= FRAME_NO and key <= TICKER_INDEX:
+                    if key == RAW or (key >= TS_EVENT and key != CONN_ID and key != EVENT_TYPE):
                         return False
                     spans[key, 0] = start
                     spans[key, 1] = at
@@ -613,6 +620,10 @@ def _usual(data: Bytes, spans: Int64) -> int:
             return -1
     if spans[RAW_TIME, 0] >= 0 or spans[RAW_EVENTS, 0] >= 0:
         return -1
+    for number in range(3):
+        absent = spans[VOLUME + number, 0] < 0 or spans[VOLUME + number, 1] == spans[VOLUME + number, 0]
+        if absent and spans[RAW_VOLUME + number, 0] >= 0:
+            return -1
     if spans[RAW_PRODUCT, 0] >= 0:
         size = spans[PRODUCT_ID, 1] - spans[PRODUCT_ID, 0]
         if spans[RAW_PRODUCT, 1] - spans[RAW_PRODUCT, 0] != size:

@@ -156,8 +156,9 @@ def read_blocks(
         too_long: Rejected | None = None
         while True:
             # A new buffer lets the block be kept. Always of one size, so that the allocator hands an old one
-            # out again: fresh pages from the kernel cost more than the reading.
-            buffer = bytearray(size if 2 * len(carry) < size else size + len(carry))
+            # out again: fresh pages from the kernel cost more than the reading. Never larger than a line may be,
+            # or what is too long would depend on where blocks end.
+            buffer = bytearray(size if 2 * len(carry) < size else min(size + len(carry), MAX_LINE_BYTES))
             buffer[: len(carry)] = carry
             read = stream.readinto(memoryview(buffer)[len(carry) :])
             if not read:
