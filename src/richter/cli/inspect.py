@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 
 import click
 
@@ -55,12 +56,13 @@ def command(app: App, files: tuple[str, ...]) -> None:
                 f"  {product.valid:.0%} of the rows are valid; tau is known "
                 + ("nowhere" if known is None else f"from {format_time(known)[:19]}")
             )
-            click.echo("  60 s volatility (bars) and tau (dots):")
+            if any(not math.isnan(value) for value in product.sigma):
+                click.echo("  60 s volatility (bars) and tau (dots):")
             for text in plot(product.sigma, product.tau, width=60, height=4):
                 click.echo(f"    |{text}|")
             click.echo("  known in a share of the rows:")
             cells = [f"{share:>4.0%} {feature}" for feature, share in product.known.items()]
-            for left, right in zip(cells[::2], cells[1::2], strict=True):
+            for left, right in zip_longest(cells[::2], cells[1::2], fillvalue=""):
                 click.echo(f"    {left:<40}{right}")
 
     app.emit({"inspection": found}, lambda: human(found))

@@ -16,6 +16,8 @@ def plot(values: Sequence[float], marks: Sequence[float], *, width: int = 64, he
     >>> plot([0.0, 1.0], [math.nan, math.nan], width=2, height=1)
     [' █']
     """
+    if all(math.isnan(value) for value in values):
+        return []
     columns = [_largest(values, i, width) for i in range(width)]
     dots = [_largest(marks, i, width) for i in range(width)]
     top = max((value for value in columns + dots if not math.isnan(value)), default=1.0) or 1.0

@@ -82,7 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             title="GiB, 0 or more",
-            description="Recording ends with an error when the disk has less than this left.",
+            description="With less than this left on the disk, recording pauses, loudly, until there is room.",
         ),
     ] = 1.0
 
