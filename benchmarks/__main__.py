@@ -213,12 +213,11 @@ def memory_table(ticks: np.ndarray, rows: list[tuple[str, str, str]]) -> None:
     before = None
     step = ticks[-1, tk.TS_EVENT] - ticks[0, tk.TS_EVENT] + 10**8
     for turn in range(max(1, 10_000_000 // len(ticks))):
-        moved = ticks.copy()
-        moved[:, tk.TS_EVENT] += turn * step
-        moved[:, tk.TS_RECV] += turn * step
-        moved[:, tk.FRAME_NO] += turn * len(ticks)
-        for at in range(0, len(moved), BLOCK):
-            runner.process(moved[at : at + BLOCK])
+        for at in range(0, len(ticks), BLOCK):
+            moved = ticks[at : at + BLOCK].copy()
+            moved[:, [tk.TS_EVENT, tk.TS_RECV]] += turn * step
+            moved[:, tk.FRAME_NO] += turn * len(ticks)
+            runner.process(moved)
         before = before or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows.append(

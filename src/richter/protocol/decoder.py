@@ -217,7 +217,8 @@ class Decoder:
             self._spelled_products.add(
                 spelled, self._product(record.product_id), self._price_decimals(record.product_id)
             )
-        if record.conn_id is not None:
+        # The scanner notes no clock offsets: it gets a connection once its offset is known.
+        if record.conn_id is not None and self._offset_known[self._conn(record.conn_id)]:
             self._spelled_conns.add(record.conn_id.encode(), self._conn(record.conn_id))
 
 

@@ -55,8 +55,9 @@ DONE, UNUSUAL, FULL = 0, 1, 2
     RAW_VOLUME,
     RAW_LOW,
     RAW_HIGH,
-) = range(29)
-SPANS: Final = 29
+    RAW_TYPE,
+) = range(30)
+SPANS: Final = 30
 NO_KEY: Final = -1
 
 _TOP: Final = (
@@ -91,9 +92,7 @@ _INNER: Final = (
     ("timestamp", RAW_TIME),
     ("events", RAW_EVENTS),
     ("tickers", RAW_TICKERS),
-    *((name, RAW_VOLUME) for name in ("volume_24_h", "volume_24h", "volume")),
-    *((name, RAW_LOW) for name in ("low_24_h", "low_24h", "low")),
-    *((name, RAW_HIGH) for name in ("high_24_h", "high_24h", "high")),
+    ("type", RAW_TYPE),
 )
 
 
@@ -123,6 +122,8 @@ MAX_DEPTH: Final = 60
 WANT_VALUE, WANT_KEY, AFTER_VALUE = 0, 1, 2
 NS: Final = 1_000_000_000
 POWERS: Final = np.array([10**n for n in range(19)], np.int64)
+SNAPSHOT: Final = np.frombuffer(b"snapshot", np.uint8)
+UPDATE: Final = np.frombuffer(b"update", np.uint8)
 
 
 @njit(cache=True)
@@ -184,6 +185,10 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
     want = WANT_VALUE
     key = NO_KEY
     empty = False  # just opened: an end may follow
+    in_events = False
+    in_tickers = False
+    events = 0
+    tickers = 0
     while at < stop:
         c = data[at]
         if c == SPACE or c == TAB or c == RETURN:
@@ -202,11 +207,26 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                 return False
             objects &= ~(1 << depth)
             depth -= 1
+            in_events = in_events and depth > 2
+            in_tickers = in_tickers and depth > 4
             at += 1
             continue
+        if want == WANT_VALUE and c != OPEN_OBJECT and not (empty and c == CLOSE_LIST):
+            # What is no event among events, no ticker among tickers, spoils the whole of raw.
+            if (in_events and depth == 3) or (in_tickers and depth == 5):
+                return False
         if c == QUOTE:
             at += 1
             start = at
+            if depth > 1 and start + 6 < stop:
+                # Whether raw could know more of the day, by its texts' first letters.
+                c = data[start]
+                if c == 118 and data[start + 1] == 111 and data[start + 2] == 108:
+                    spans[RAW_VOLUME, 0] = start
+                elif c == 108 and data[start + 1] == 111 and data[start + 2] == 119:
+                    spans[RAW_LOW, 0] = start
+                elif c == 104 and data[start + 1] == 105 and data[start + 2] == 103:
+                    spans[RAW_HIGH, 0] = start
             if want == WANT_KEY:
                 head = 0
                 while PLAIN[data[at]]:
@@ -229,11 +249,13 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                     if spans[RAW, 0] >= 0:
                         key = _find_key(data, start, at - start, head, INNER_KEYS, INNER_TEXT)
                         if key != NO_KEY:
-                            if spans[key, 0] >= 0 and key != RAW_TIME and key < RAW_VOLUME:
+                            if spans[key, 0] >= 0 and key != RAW_TIME and key != RAW_TYPE:
                                 return False
-                            if key == RAW_EVENTS and depth != 2:
-                                return False
-                            if key == RAW_TICKERS and depth != 4:
+                            if key == RAW_EVENTS:
+                                # Where there are events, raw's own quantities do not count.
+                                if depth != 2 or spans[BID_QTY : LAST_SIZE + 1, 0].max() >= 0:
+                                    return False
+                            if key == RAW_TICKERS and (depth != 4 or not in_events):
                                 return False
                             spans[key, 1] = depth
                             spans[key, 0] = start
@@ -259,7 +281,7 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                 elif key <= RAW_PRODUCT and key >= BID_QTY:
                     # Quantities count where one ticker has them: raw itself, or the only one of its events.
                     level = 6 if spans[RAW_EVENTS, 0] >= 0 else 2
-                    if spans[key, 1] != level:
+                    if spans[key, 1] != level or (level == 6 and not in_tickers):
                         return False
                     spans[key, 0] = start
                     spans[key, 1] = at
@@ -273,6 +295,18 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             if key != NO_KEY and depth == 1 and key != RAW:
                 return False
             if key != NO_KEY and depth > 1 and key != RAW_EVENTS and key != RAW_TICKERS:
+                return False
+            if key != NO_KEY and (c == OPEN_OBJECT) != (key == RAW):
+                return False
+            if key == RAW_EVENTS:
+                in_events = True
+            elif key == RAW_TICKERS:
+                in_tickers = True
+            elif in_tickers and depth == 5:
+                tickers += 1
+            elif in_events and depth == 3:
+                events += 1
+            if events > 1 or tickers > 1:
                 return False
             depth += 1
             if c == OPEN_OBJECT:
@@ -291,6 +325,8 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                 return False
             objects &= ~(1 << depth)
             depth -= 1
+            in_events = in_events and depth > 2
+            in_tickers = in_tickers and depth > 4
             empty = False
             want = AFTER_VALUE
             at += 1
@@ -323,8 +359,6 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                     spans[key, 1] = end
                 else:
                     return False
-            elif not null or key >= RAW_PRODUCT:
-                return False
             else:
                 return False
         at = end
@@ -410,6 +444,16 @@ def _integer(data: Bytes, start: int, end: int) -> int:
             return -1
         value = value * 10 + (c - ZERO)
     return value
+
+
+@njit(cache=True)
+def _is(data: Bytes, start: int, end: int, text: Bytes) -> bool:
+    if end - start != text.shape[0]:
+        return False
+    for k in range(end - start):
+        if data[start + k] != text[k]:
+            return False
+    return True
 
 
 @njit(cache=True)
@@ -536,15 +580,18 @@ def _fill(
         ticker_index = _integer(data, spans[TICKER_INDEX, 0], spans[TICKER_INDEX, 1])
         if event < 0 or received < 0 or frame < 0 or event_index != 0 or ticker_index != 0:
             return False
-        kind = spans[EVENT_TYPE, 1] - spans[EVENT_TYPE, 0]
-        first = data[spans[EVENT_TYPE, 0]]
-        if not ((kind == 8 and first == 115) or (kind == 6 and first == 117)):
+        if spans[CONN_OFFSET, 1] > spans[CONN_OFFSET, 0]:
+            first = spans[CONN_OFFSET, 0]
+            if _integer(data, first + 1 if data[first] == MINUS else first, spans[CONN_OFFSET, 1]) < 0:
+                return False
+        snapshot = _is(data, spans[EVENT_TYPE, 0], spans[EVENT_TYPE, 1], SNAPSHOT)
+        if not snapshot and not _is(data, spans[EVENT_TYPE, 0], spans[EVENT_TYPE, 1], UPDATE):
             return False
         row[tk.TS_EVENT] = event
         row[tk.TS_RECV] = received
         row[tk.CONN] = conn
         row[tk.FRAME_NO] = frame
-        row[tk.SNAPSHOT] = 1 if kind == 8 else 0
+        row[tk.SNAPSHOT] = 1 if snapshot else 0
     else:
         row[tk.TS_EVENT] = captured
         row[tk.TS_RECV] = captured

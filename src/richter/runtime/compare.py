@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from richter.adapters.tables.features import concat, read_features
+from richter.adapters.tables.features import read_features
 from richter.domain.ticks import NO_TIME, GapCause
 from richter.engine.digest import Digest
 from richter.engine.rows import FeatureRows, reason_text
@@ -86,7 +88,7 @@ class _Extent:
         self.first: Identity | None = None
         self.last: Identity | None = None
         self.first_ts = 0
-        self.found: dict[Identity, int] = {}
+        self.found: dict[Identity, tuple[int, int]] = {}  # where an identity stands first and last
 
 
 def compare_logs(replayed: Path, live: Path) -> Comparison:
@@ -102,11 +104,14 @@ def compare_logs(replayed: Path, live: Path) -> Comparison:
     result = Comparison({})
     ranges: tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int]]] = ({}, {})
     warm_until: dict[str, int] = {}
+    apart: list[str] = []
     for name in sorted(set(extents[0]) | set(extents[1])):
         product = result.products[name] = ProductComparison()
         a, b = extents[0].get(name, _Extent()), extents[1].get(name, _Extent())
         span = _common(a, b)
         if span is None:
+            if a.last is not None and b.last is not None:
+                apart.append(name)
             product.replayed_before, product.live_before = a.rows, b.rows
             continue
         (a_from, a_to), (b_from, b_to) = span
@@ -116,7 +121,17 @@ def compare_logs(replayed: Path, live: Path) -> Comparison:
         if b_from > 0:
             warm_until[name] = a.first_ts + LOOK_BACK_NS
     _walk(replayed, live, ranges, warm_until, result)
+    if apart and ranges[0] and result.difference is None:
+        # One product's agreement must not stand for another that has no row in common.
+        result.rows_match = False
+        result.difference = _apart(apart[0], extents[0][apart[0]], extents[1][apart[0]])
     return result
+
+
+def _apart(name: str, a: _Extent, b: _Extent) -> Difference:
+    assert b.first is not None
+    rows = f"{a.rows} rows", f"{b.rows} rows"
+    return Difference(name, b.first, b.first_ts, "the two logs have no row of it in common", *rows)
 
 
 def _extents(path: Path, wanted: dict[str, list[Identity]]) -> dict[str, _Extent]:
@@ -131,10 +146,10 @@ def _extents(path: Path, wanted: dict[str, list[Identity]]) -> dict[str, _Extent
                 extent.first_ts = int(mine.ts_event[0])
             extent.last = _identity(mine, len(mine) - 1)
             for identity in wanted.get(name, []):
-                if identity not in extent.found:
-                    at = _find(mine, identity)
-                    if at >= 0:
-                        extent.found[identity] = extent.rows + at
+                hits = _find(mine, identity)
+                if len(hits):
+                    first, last = extent.rows + int(hits[0]), extent.rows + int(hits[-1])
+                    extent.found[identity] = extent.found.get(identity, (first, last))[0], last
             extent.rows += len(mine)
     return extents
 
@@ -144,13 +159,12 @@ def _identity(rows: FeatureRows, i: int) -> Identity:
     return rows.conn_ids[int(rows.conn[i])], frame, event, ticker
 
 
-def _find(rows: FeatureRows, identity: Identity) -> int:
+def _find(rows: FeatureRows, identity: Identity) -> NDArray[np.int64]:
     try:
         conn = list(rows.conn_ids).index(identity[0])
     except ValueError:
-        return -1
-    hits = np.flatnonzero((rows.conn == conn) & (rows.identity == np.array(identity[1:])).all(axis=1))
-    return int(hits[0]) if len(hits) else -1
+        return np.empty(0, np.int64)
+    return np.flatnonzero((rows.conn == conn) & (rows.identity == np.array(identity[1:])).all(axis=1))
 
 
 def _common(a: _Extent, b: _Extent) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -158,15 +172,15 @@ def _common(a: _Extent, b: _Extent) -> tuple[tuple[int, int], tuple[int, int]] |
     if a.first is None or b.first is None or a.last is None or b.last is None:
         return None
     if b.first in a.found:
-        start = a.found[b.first], 0
+        start = a.found[b.first][0], 0
     elif a.first in b.found:
-        start = 0, b.found[a.first]
+        start = 0, b.found[a.first][0]
     else:
         return None
     if b.last in a.found:
-        stop = a.found[b.last] + 1, b.rows
+        stop = a.found[b.last][1] + 1, b.rows
     elif a.last in b.found:
-        stop = a.rows, b.found[a.last] + 1
+        stop = a.rows, b.found[a.last][1] + 1
     else:
         stop = a.rows, b.rows
     if stop[0] <= start[0] or stop[1] <= start[1]:
@@ -201,6 +215,7 @@ def _walk(
     sides = (_stretches(replayed, ranges[0]), _stretches(live, ranges[1]))
     waiting: tuple[dict[str, list[FeatureRows]], dict[str, list[FeatureRows]]] = ({}, {})
     digests = {name: (Digest(), Digest()) for name in ranges[0]}
+    previous: dict[str, Identity] = {}
     open_sides = [True, True]
     while any(open_sides):
         for side in (0, 1):
@@ -210,32 +225,46 @@ def _walk(
             else:
                 waiting[side].setdefault(piece[0], []).append(piece[1])
         for name in list(waiting[0]):
-            if name in waiting[1]:
-                a, b = concat(waiting[0].pop(name)), concat(waiting[1].pop(name))
+            while waiting[0].get(name) and waiting[1].get(name):
+                a, b = waiting[0][name].pop(0), waiting[1][name].pop(0)
                 n = min(len(a), len(b))
-                _compare(name, a.take(slice(0, n)), b.take(slice(0, n)), warm_until, digests[name], result)
+                same = _compare(
+                    name, a.take(slice(0, n)), b.take(slice(0, n)), warm_until, digests[name], result
+                )
                 if result.difference is not None:
                     return
-                for side, rest in ((0, a.take(slice(n, None))), (1, b.take(slice(n, None)))):
-                    if len(rest):
-                        waiting[side][name] = [rest]
+                if same < n:
+                    rest = [a.take(slice(same, None)), b.take(slice(same, None))]
+                    later = [
+                        chain([mine], waiting[side][name], (p for other, p in sides[side] if other == name))
+                        for side, mine in enumerate(rest)
+                    ]
+                    result.rows_match = False
+                    result.difference = _out_of_step(name, rest, later, previous.get(name))
+                    return
+                previous[name] = _identity(a, n - 1)
+                for side, piece in enumerate((a, b)):
+                    if len(piece) > n:
+                        waiting[side][name].insert(0, piece.take(slice(n, None)))
     for side, other in ((0, "the live log"), (1, "the replay")):
         for name, pieces in waiting[side].items():
-            row = pieces[0]
-            result.rows_match = False
-            result.difference = _missing(name, row, 0, other)
+            if pieces and result.difference is None:
+                result.rows_match = False
+                result.difference = _twice(name, pieces[0], 1 - side, previous.get(name)) or _missing(
+                    name, pieces[0], other
+                )
     for name, (mine, theirs) in digests.items():
         result.products[name].digest_replayed = mine.hexdigest()
         result.products[name].digest_live = theirs.hexdigest()
 
 
-def _missing(name: str, rows: FeatureRows, i: int, side: str) -> Difference:
+def _missing(name: str, rows: FeatureRows, side: str) -> Difference:
     there, absent = "present", "absent"
     in_live = side == "the replay"
     return Difference(
         name,
-        _identity(rows, i),
-        int(rows.ts_event[i]),
+        _identity(rows, 0),
+        int(rows.ts_event[0]),
         f"the row is missing in {side}",
         absent if in_live else there,
         there if in_live else absent,
@@ -249,7 +278,8 @@ def _compare(
     warm_until: dict[str, int],
     digests: tuple[Digest, Digest],
     result: Comparison,
-) -> None:
+) -> int:
+    """Compare rows of the same numbers, up to the first two that are different ticks; return how many those are."""
     unlike = (a.identity != b.identity).any(axis=1)
     unlike |= _names(a) != _names(b)
     count = int(np.argmax(unlike)) if unlike.any() else len(a)
@@ -265,34 +295,42 @@ def _compare(
     difference = _first_cell(name, x, y)
     if difference is not None:
         result.difference = difference
-        return
+        return count
     product.compared += len(x)
     for digest, rows in zip(digests, (x, y), strict=True):
         digest.update(
             rows.conn_ids, rows.conn, rows.identity, rows.ts_event, rows.values, rows.cause, rows.reasons
         )
-    if count < len(a):
-        result.rows_match = False
-        result.difference = _out_of_step(name, a, b, count)
+    return count
 
 
 def _names(rows: FeatureRows) -> np.ndarray:
     return np.array(list(rows.conn_ids), dtype=object)[rows.conn]
 
 
-def _out_of_step(name: str, a: FeatureRows, b: FeatureRows, i: int) -> Difference:
-    """Rows i of both sides are different ticks: doubled, or missing on one side."""
-    if i > 0 and _identity(b, i) == _identity(b, i - 1):
-        return Difference(
-            name, _identity(b, i), int(b.ts_event[i]), "the row stands twice in the live log", "once", "twice"
-        )
-    if i > 0 and _identity(a, i) == _identity(a, i - 1):
-        return Difference(
-            name, _identity(a, i), int(a.ts_event[i]), "the row stands twice in the replay", "twice", "once"
-        )
-    if _find(a.take(slice(i, None)), _identity(b, i)) >= 0:
-        return _missing(name, a, i, "the live log")
-    return _missing(name, b, i, "the replay")
+def _twice(name: str, rows: FeatureRows, is_replay: int, previous: Identity | None) -> Difference | None:
+    """The first row, if it is the one before it once more."""
+    if _identity(rows, 0) != previous:
+        return None
+    where, counts = ("replay", ("twice", "once")) if is_replay else ("live log", ("once", "twice"))
+    return Difference(name, previous, int(rows.ts_event[0]), f"the row stands twice in the {where}", *counts)
+
+
+def _out_of_step(
+    name: str, rest: list[FeatureRows], later: list[Iterable[FeatureRows]], previous: Identity | None
+) -> Difference:
+    """The first rows of both sides are different ticks: doubled, missing on one side, or in another order."""
+    a, b = rest
+    twice = _twice(name, b, False, previous) or _twice(name, a, True, previous)
+    if twice is not None:
+        return twice
+    mine, theirs = _identity(a, 0), _identity(b, 0)
+    theirs_comes = any(len(_find(rows, theirs)) for rows in later[0])
+    mine_comes = any(len(_find(rows, mine)) for rows in later[1])
+    if theirs_comes and mine_comes:
+        shown = (" ".join(map(str, identity)) for identity in (mine, theirs))
+        return Difference(name, mine, int(a.ts_event[0]), "the order of the rows", *shown)
+    return _missing(name, a, "the live log") if theirs_comes else _missing(name, b, "the replay")
 
 
 def _first_cell(name: str, a: FeatureRows, b: FeatureRows) -> Difference | None:

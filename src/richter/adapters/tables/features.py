@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Final, Self
 
@@ -155,6 +156,9 @@ class FeatureLogWriter:
                 f"cannot make the feature log ({error.strerror})", str(folder), "give another --out or --data"
             ) from error
         self._next = 1 + max((_part_number(path) for path in folder.glob("part-*.parquet")), default=-1)
+        if self._next and self._is_foreign():
+            self._move_aside()
+            self._next = 0
         if self._next == 0:
             write_part(self._path(), None, durable=durable)
             self._next = 1
@@ -169,6 +173,9 @@ class FeatureLogWriter:
         """Add rows; full parts go to disk."""
         while len(rows):
             room = self._part_rows - self._pending_rows
+            if self._pending and self._pending[-1].stale_after_s != rows.stale_after_s:
+                self.flush()
+                continue
             self._pending.append(rows.take(slice(0, room)))
             self._pending_rows += len(self._pending[-1])
             rows = rows.take(slice(room, None))
@@ -182,6 +189,25 @@ class FeatureLogWriter:
             self._next += 1
         self._pending = []
         self._pending_rows = 0
+
+    def _is_foreign(self) -> bool:
+        try:
+            schema = pq.read_schema(parts_of(self.folder)[0])
+        except (OSError, pa.ArrowException):
+            return True
+        return (schema.metadata or {}).get(_SCHEMA_KEY) != schema_id().encode()
+
+    def _move_aside(self) -> None:
+        taken = (self.folder.with_name(f"{self.folder.name}.old.{number}") for number in count(1))
+        try:
+            self.folder.rename(next(path for path in taken if not path.exists()))
+            self.folder.mkdir()
+        except OSError as error:
+            raise DataFolderError(
+                f"cannot move the feature log of another version aside ({error.strerror})",
+                str(self.folder),
+                "move it yourself, or give another --out or --data",
+            ) from error
 
     def _path(self) -> Path:
         return self.folder / f"part-{self._next:06d}.parquet"
@@ -271,9 +297,9 @@ def read_features(path: Path, *, batch_rows: int = 131_072) -> Iterator[FeatureR
             _check_schema(part, file.schema_arrow)
             try:
                 for batch in file.iter_batches(batch_size=batch_rows):
-                    if batch.num_rows:
-                        yield _rows_of(batch, products, conn_ids, codes)
-            except (OSError, pa.ArrowException) as error:
+                    for piece in _of_one_staleness(batch):
+                        yield _rows_of(piece, products, conn_ids, codes)
+            except (OSError, pa.ArrowException, _ContradictionError) as error:
                 raise InputFileError(
                     f"the Parquet file is damaged ({_first_line(error)})",
                     str(part),
@@ -307,19 +333,34 @@ def _check_schema(part: Path, schema: pa.Schema) -> None:
         )
 
 
+class _ContradictionError(Exception):
+    """A part says what no row can be."""
+
+
+def _of_one_staleness(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch where the setting changed: `FeatureRows` have one for all of them."""
+    if not batch.num_rows:
+        return
+    stale = batch.column("stale_after_s").to_numpy(zero_copy_only=False).view(np.int64)
+    for start, stop in pairwise([0, *(np.flatnonzero(np.diff(stale)) + 1).tolist(), batch.num_rows]):
+        yield batch.slice(start, stop - start)
+
+
 def _rows_of(
     batch: pa.RecordBatch,
     products: list[str],
     conn_ids: list[str],
     codes: tuple[dict[str, int], dict[str, int]],
 ) -> FeatureRows:
-    def coded(name: str, names: list[str], known: dict[str, int]) -> np.ndarray:
+    def coded(name: str, names: list[str] | None, known: dict[str, int]) -> np.ndarray:
         column = batch.column(name)
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
         mapped = []
         for value in column.dictionary.to_pylist():
             if value not in known:
+                if names is None:
+                    raise _ContradictionError(f"{name} holds {value!r}")
                 known[value] = len(names)
                 names.append(value)
             mapped.append(known[value])
@@ -333,7 +374,9 @@ def _rows_of(
     values = np.empty((batch.num_rows, 1 + len(FEATURE_NAMES)))
     for column, name in enumerate(("mid", *FEATURE_NAMES)):
         values[:, column] = numbers(name)
-    stale = numbers("stale_after_s")
+    bits = coded("reasons", None, reasons)
+    if (numbers("valid") != (bits == 0)).any():
+        raise _ContradictionError("valid contradicts reasons")
     return FeatureRows(
         products=products,
         conn_ids=conn_ids,
@@ -342,9 +385,9 @@ def _rows_of(
         identity=np.stack([numbers(name) for name in ("frame_no", "event_index", "ticker_index")], axis=1),
         ts_event=numbers("ts_event"),
         ts_recv=numbers("ts_recv"),
-        cause=coded("gap_before", list(_CAUSES), causes),
+        cause=coded("gap_before", None, causes),
         gap_from=numbers("gap_from"),
-        reasons=coded("reasons", list(_REASON_TEXTS), reasons),
+        reasons=bits,
         values=values,
-        stale_after_s=float(stale[0]) if len(stale) else float("nan"),
+        stale_after_s=float(numbers("stale_after_s")[0]),
     )
