@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from richter.adapters.recording import reader
 from richter.domain import ticks as tk
 from richter.protocol import decoder as decoders
 from richter.protocol.decoder import Decoder
 from richter.protocol.records import Ignored, Rejected, decode_line, fill_row
 
+NO_DATA = "the recordings are not here"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -213,7 +215,7 @@ def test_usual_lines_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(taken) <= 2
 
 
-@pytest.mark.skipif(not SHARED.is_dir() and "CI" not in os.environ, reason="the recordings are not here")
+@pytest.mark.skipif(not SHARED.is_dir() and "CI" not in os.environ, reason=NO_DATA)
 def test_recordings_read_the_same() -> None:
     counts = Counter[str]()
     for path in [
@@ -228,3 +230,199 @@ def test_recordings_read_the_same() -> None:
     assert check(gemini) > 8_000
     assert counts["coinbase"] > 20_000
     assert counts["data"] == 5_028
+
+
+digits = st.text("0123456789", min_size=1, max_size=12)
+number = st.one_of(
+    st.builds("{}.{}".format, digits, st.text("0123456789", max_size=10)),
+    st.builds("{:.2f}".format, st.floats(0, 90_000_000)),
+    digits,
+    st.sampled_from(["", "0", "0.00000000", "90071992.54740991", "90071992.54740992"]),
+)
+stamp = st.builds(
+    "{:%Y-%m-%dT%H:%M:%S}{}{}".format,
+    st.datetimes(),
+    st.one_of(st.just(""), st.from_regex(r"[.][0-9]{1,10}", fullmatch=True)),
+    st.sampled_from(["", "Z", "+00:00", "+01:00", "z"]),
+)
+count = st.integers(0, 2**63 - 1)
+quantities = st.fixed_dictionaries(
+    {},
+    optional={
+        "product_id": st.sampled_from(["BTC-USD", "ETH-USD"]),
+        "best_bid_quantity": number,
+        "best_ask_quantity": number,
+        "best_bid_size": number,
+        "last_size": number,
+        "type": st.sampled_from(["ticker", "update"]),
+        "low_24_h": number,
+        "trade_id": count,
+        "side": st.sampled_from(["buy", "low", "volume"]),
+    },
+)
+event = st.fixed_dictionaries(
+    {"type": st.sampled_from(["update", "snapshot"]), "tickers": st.lists(quantities, max_size=2)}
+)
+raw = st.one_of(
+    quantities,
+    st.fixed_dictionaries({"events": st.lists(event, max_size=2)}),
+    st.builds(lambda flat, events: flat | {"events": events}, quantities, st.lists(event, max_size=1)),
+)
+day = {
+    "timestamp": stamp,
+    "price": number,
+    "volume_24h": number,
+    "low_24h": number,
+    "high_24h": st.one_of(st.none(), number),
+    "best_bid": number,
+    "best_ask": number,
+    "raw": raw,
+}
+identity = {
+    "ts_event": count,
+    "ts_recv": count,
+    "frame_no": count,
+    "event_index": st.sampled_from([0, 0, 0, 1]),
+    "ticker_index": st.sampled_from([0, 0, 0, 1]),
+    "event_type": st.sampled_from(["update", "snapshot", "snapshop", "upside"]),
+    "conn_offset": st.one_of(st.none(), st.integers(-(2**63), 2**63), st.floats(-5, 5), st.booleans()),
+}
+spacing = st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", "  :\r"), (",\r", ":\t ")])
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_lines_of_any_values_spacing_and_order_read_the_same(data: st.DataObject) -> None:
+    form = data.draw(st.sampled_from([ours, courses]))
+    values = data.draw(st.fixed_dictionaries({}, optional=day | (identity if form is ours else {})))
+    record = json.loads(form(**values))
+    keys = data.draw(st.permutations(list(record)))
+
+    text = json.dumps({key: record[key] for key in keys}, separators=data.draw(spacing))
+
+    check(text.encode() + b"\n" + form())
+
+
+ODD_RAWS: dict[str, object] = {
+    "quantities before events": {
+        "best_bid_quantity": "9",
+        "events": [{"type": "update", "tickers": [{"product_id": "BTC-USD"}]}],
+    },
+    "quantities behind events": {
+        "events": [{"type": "update", "tickers": [{"product_id": "BTC-USD"}]}],
+        "best_bid_quantity": "9",
+    },
+    "the second ticker's": {"events": [{"tickers": [{"price": "1"}, {"best_bid_quantity": "9"}]}]},
+    "the second event's": {"events": [{"type": "update"}, {"tickers": [{"best_bid_quantity": "9"}]}]},
+    "elsewhere": {"events": [], "other": [{"tickers": [{"best_bid_quantity": "9"}]}]},
+    "deep elsewhere": {"events": [{"other": [{"best_bid_quantity": "9"}]}]},
+    "a number among events": {"events": [{"tickers": [{"best_bid_quantity": "9"}]}, 1]},
+    "a number among tickers": {"events": [{"tickers": [{"best_bid_quantity": "9"}, 1]}]},
+    "a list among tickers": {"events": [{"tickers": [{"best_bid_quantity": "9"}, []]}]},
+    "events in an object": {"events": {"a": [{"best_bid_quantity": "9"}]}},
+    "tickers in an object": {"events": [{"tickers": {"best_bid_quantity": "9"}}]},
+    "a type of no text": {"events": [{"type": 5, "tickers": [{"best_bid_quantity": "9"}]}]},
+    "a type that is a list": {"events": [{"type": [], "tickers": [{"best_bid_quantity": "9"}]}]},
+    "a list": [{"best_bid_quantity": "9"}],
+    "a list with the day's low": [{"low": "5"}],
+    "as text": json.dumps({"best_bid_quantity": "9"}),
+    "nothing": {},
+    "both names": {"best_bid_quantity": "", "best_bid_size": "9"},
+    "the day's low": {"low": "5", "volume": 3, "bid_size": "2"},
+    "a name like the day's low": {"low_52_w": "5", "bid_size": "2", "side": "high"},
+}
+
+
+@pytest.mark.parametrize("name", ODD_RAWS)
+def test_a_message_of_odd_build_reads_the_same(name: str) -> None:
+    day_unknown = {"volume_24h": "", "low_24h": None, "high_24h": ""}
+    lines = [form(raw=ODD_RAWS[name], **more) for form in (ours, courses) for more in ({}, day_unknown)]
+
+    # The negative control is in the lines beside: they have quantities that the odd ones must not take over.
+    ticks = check(ours() + ours().join(lines) + ours())
+
+    assert ticks >= 5
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_one_changed_byte_of_any_value_reads_the_same(data: st.DataObject) -> None:
+    text = bytearray(data.draw(st.sampled_from([ours(event_type="snapshot", conn_offset=5), courses()])))
+
+    text[data.draw(st.integers(0, len(text) - 2))] = data.draw(
+        st.integers(0, 255).filter(lambda byte: byte != ord("\n"))
+    )
+
+    check(bytes(text))
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "snapshop", "update", "uhdate", "", "sn", "UPDATE"])
+def test_only_a_snapshot_is_one(kind: str) -> None:
+    decoder = Decoder(lambda product: 8)
+
+    block = decoder.decode(ours() + ours(event_type=kind), file_conn="file:x")
+
+    assert block.ticks[:, tk.SNAPSHOT].tolist() == [0, kind == "snapshot"]
+
+
+@pytest.mark.parametrize("offset", [1.5, True, "5", 10**19, -(10**19), {}])
+def test_a_clock_offset_of_no_integer_spoils_the_line(offset: object) -> None:
+    decoder = Decoder(lambda product: 8)
+
+    block = decoder.decode(ours() + ours(conn_offset=offset) + ours(conn_offset=-5), file_conn="file:x")
+
+    assert len(block.ticks) == 2
+    assert [line.line_no for line in block.rejected] == [2]
+
+
+def test_the_offset_of_a_connection_is_its_first_known_one() -> None:
+    whole = json.loads(ours(conn_id="c2"))
+    timeless = json.dumps({k: v for k, v in whole.items() if k not in ("ts_recv", "timestamp")})
+    decoder = Decoder(lambda product: 8)
+
+    block = decoder.decode(timeless.encode() + b"\n" + ours(conn_id="c2") * 3, file_conn="file:x")
+
+    assert len(block.ticks) == 4
+    assert decoder.state.conn_ids == ["file:x", "c2"]
+    assert decoder.known_offsets == [None, -4_000_000]
+
+
+def test_a_block_of_nothing_holds_nothing() -> None:
+    block = Decoder(lambda product: 8).decode(b"", file_conn="file:x")
+
+    assert (len(block.ticks), block.lines) == (0, 0)
+
+
+@pytest.mark.skipif(not SHARED.is_dir() and "CI" not in os.environ, reason=NO_DATA)
+@pytest.mark.parametrize(
+    ("pattern", "most"), [("coinbase/*_20251205_20*.ndjson", 0.001), ("gemini/*01.ndjson", 0.001)]
+)
+def test_recordings_take_the_fast_way(monkeypatch: pytest.MonkeyPatch, pattern: str, most: float) -> None:
+    taken: list[bytes] = []
+
+    def counted(line: bytes, *rest: object) -> object:
+        taken.append(line)
+        return decode_line(line, *rest)  # type: ignore[arg-type]  # handed on
+
+    monkeypatch.setattr(decoders, "decode_line", counted)
+    decoder = Decoder(lambda product: 8)
+
+    blocks = [
+        decoder.decode(block.data, file_conn=path.name, first_line=block.first_line)
+        for path in sorted(SHARED.glob(pattern))
+        for block in reader.read_blocks(path)
+    ]
+
+    lines = sum(block.lines for block in blocks)
+    assert lines == sum(len(block.ticks) for block in blocks) > 5_000
+    assert len(taken) <= most * lines
+
+
+@pytest.mark.skipif(not SHARED.is_dir() and "CI" not in os.environ, reason=NO_DATA)
+def test_frames_read_the_same() -> None:
+    ticks = 0
+    for path in sorted((SHARED / "frames").iterdir()):
+        for block in reader.read_blocks(path):
+            ticks += check(bytes(block.data))
+
+    assert ticks > 160

@@ -211,10 +211,13 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             in_tickers = in_tickers and depth > 4
             at += 1
             continue
-        if want == WANT_VALUE and c != OPEN_OBJECT and not (empty and c == CLOSE_LIST):
-            # What is no event among events, no ticker among tickers, spoils the whole of raw.
-            if (in_events and depth == 3) or (in_tickers and depth == 5):
-                return False
+        # What is no event among events, no ticker among tickers, spoils the whole of raw.
+        if (
+            ((in_events and depth == 3) or (in_tickers and depth == 5))
+            and c != OPEN_OBJECT
+            and not (empty and c == CLOSE_LIST)
+        ):
+            return False
         if c == QUOTE:
             at += 1
             start = at
@@ -251,10 +254,11 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                         if key != NO_KEY:
                             if spans[key, 0] >= 0 and key != RAW_TIME and key != RAW_TYPE:
                                 return False
-                            if key == RAW_EVENTS:
-                                # Where there are events, raw's own quantities do not count.
-                                if depth != 2 or spans[BID_QTY : LAST_SIZE + 1, 0].max() >= 0:
-                                    return False
+                            # Where there are events, raw's own quantities do not count.
+                            if key == RAW_EVENTS and (
+                                depth != 2 or spans[BID_QTY : LAST_SIZE + 1, 0].max() >= 0
+                            ):
+                                return False
                             if key == RAW_TICKERS and (depth != 4 or not in_events):
                                 return False
                             spans[key, 1] = depth
@@ -450,7 +454,7 @@ def _integer(data: Bytes, start: int, end: int) -> int:
 def _is(data: Bytes, start: int, end: int, text: Bytes) -> bool:
     if end - start != text.shape[0]:
         return False
-    for k in range(end - start):
+    for k in range(end - start):  # noqa: SIM110 # Compiled code has no generators.
         if data[start + k] != text[k]:
             return False
     return True
@@ -580,7 +584,7 @@ def _fill(
         ticker_index = _integer(data, spans[TICKER_INDEX, 0], spans[TICKER_INDEX, 1])
         if event < 0 or received < 0 or frame < 0 or event_index != 0 or ticker_index != 0:
             return False
-        if spans[CONN_OFFSET, 1] > spans[CONN_OFFSET, 0]:
+        if 0 <= spans[CONN_OFFSET, 0] < spans[CONN_OFFSET, 1]:
             first = spans[CONN_OFFSET, 0]
             if _integer(data, first + 1 if data[first] == MINUS else first, spans[CONN_OFFSET, 1]) < 0:
                 return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -233,6 +233,8 @@ def _walk(
                 )
                 if result.difference is not None:
                     return
+                if same:
+                    previous[name] = _identity(a, same - 1)
                 if same < n:
                     rest = [a.take(slice(same, None)), b.take(slice(same, None))]
                     later = [
@@ -242,10 +244,9 @@ def _walk(
                     result.rows_match = False
                     result.difference = _out_of_step(name, rest, later, previous.get(name))
                     return
-                previous[name] = _identity(a, n - 1)
-                for side, piece in enumerate((a, b)):
-                    if len(piece) > n:
-                        waiting[side][name].insert(0, piece.take(slice(n, None)))
+                for side, mine in enumerate((a, b)):
+                    if len(mine) > n:
+                        waiting[side][name].insert(0, mine.take(slice(n, None)))
     for side, other in ((0, "the live log"), (1, "the replay")):
         for name, pieces in waiting[side].items():
             if pieces and result.difference is None:
@@ -253,8 +254,8 @@ def _walk(
                 result.difference = _twice(name, pieces[0], 1 - side, previous.get(name)) or _missing(
                     name, pieces[0], other
                 )
-    for name, (mine, theirs) in digests.items():
-        result.products[name].digest_replayed = mine.hexdigest()
+    for name, (ours, theirs) in digests.items():
+        result.products[name].digest_replayed = ours.hexdigest()
         result.products[name].digest_live = theirs.hexdigest()
 
 
@@ -317,7 +318,7 @@ def _twice(name: str, rows: FeatureRows, is_replay: int, previous: Identity | No
 
 
 def _out_of_step(
-    name: str, rest: list[FeatureRows], later: list[Iterable[FeatureRows]], previous: Identity | None
+    name: str, rest: list[FeatureRows], later: Sequence[Iterable[FeatureRows]], previous: Identity | None
 ) -> Difference:
     """The first rows of both sides are different ticks: doubled, missing on one side, or in another order."""
     a, b = rest
