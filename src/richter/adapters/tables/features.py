@@ -120,7 +120,8 @@ def write_part(path: Path, rows: FeatureRows | None, *, durable: bool) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DataFolderError(
-            f"cannot write the feature log ({error.strerror})",
+            # Arrow's own wording is a paragraph.
+            f"cannot write the feature log ({os.strerror(error.errno) if error.errno else error})",
             str(path),
             "free space or give another --out or --data",
         ) from error
