@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+from typing import TYPE_CHECKING
+
 import click
 
 from richter.cli.command import App, setting, subcommand
 from richter.cli.replay import CHECKS
+
+if TYPE_CHECKING:
+    from richter.runtime.demo import Demo
 
 _SHOWN = (
     "mid",
@@ -39,7 +46,7 @@ _SHOWN = (
 @setting("--stale-after", "stale_after_s", metavar="SECONDS")
 def command(app: App, seed: int, hours: float, preset: str, raw: tuple[str, ...]) -> None:
     """Turn a recording made on the spot into features and alerts, and prove that it replays."""
-    from richter.runtime.demo import Demo, run_demo
+    from richter.runtime.demo import run_demo
 
     demo = run_demo(
         app.settings,
@@ -51,34 +58,58 @@ def command(app: App, seed: int, hours: float, preset: str, raw: tuple[str, ...]
     )
 
     def human() -> None:
-        _show(demo)
-
-    def _show(demo: Demo) -> None:
-        from richter.cli.plot import plot
-        from richter.cli.report import show_account, show_alerts, show_comparison
-        from richter.cli.text import table
-
-        if demo.simulated:
-            click.echo("SIMULATED market: no price here was ever paid.\n")
-        show_account(demo.replayed)
-        rate = demo.replayed.account.rows / demo.seconds
-        click.echo(f"  {rate:,.0f} ticks/s from file to feature log, {len(demo.latest) - 1} features each\n")
-        click.echo("60 s volatility (bars) and its threshold tau (dots):")
-        for line in plot(demo.sigma, demo.tau):
-            click.echo(f"  |{line}|")
-        click.echo()
-        click.echo(
-            table(("at the last tick", "value"), [(name, f"{demo.latest[name]:.6g}") for name in _SHOWN])
-        )
-        show_alerts(demo.alerts)
-        click.echo()
-        if demo.replayed.comparison is not None:
-            show_comparison(demo.replayed.comparison, CHECKS)
-        click.echo(
-            f"\nFeatures: {demo.replayed.out.parent / 'features.parquet'}   alerts: {demo.alerts.path}\n"
-            f"Next: richter replay --raw {demo.recordings[0]} --out f.parquet --workers 2 --alerts"
-        )
+        _show(demo, "recorded" if raw else f"{hours:g} h, preset {preset}, seed {seed}")
 
     app.emit({"demo": demo}, human)
     if demo.replayed.comparison is None or not demo.replayed.comparison.same:
         raise SystemExit(1)
+
+
+def _show(demo: Demo, market: str) -> None:
+    from richter.cli.plot import plot
+    from richter.cli.report import show_account, show_alerts, show_comparison
+    from richter.cli.text import table
+    from richter.domain.times import format_time
+
+    if demo.simulated:
+        click.echo(f"SIMULATED market ({market}): nothing here was ever quoted or paid.\n")
+    show_account(demo.replayed)
+    rows, length = demo.replayed.account.rows, demo.last - demo.first
+    pace = f", {rows * 60e9 / length:,.0f} a minute" if length else ""
+    click.echo(
+        f"  {rows / demo.seconds:,.0f} ticks/s from file to feature log, {len(demo.latest) - 1} features each"
+    )
+    click.echo(f"  {format_time(demo.first)[:19]} to {format_time(demo.last)[:19]} UTC{pace}\n")
+    drawn = plot(demo.sigma, demo.tau)
+    if drawn:
+        peak = max(value for value in demo.sigma + demo.tau if not math.isnan(value))
+        click.echo(f"{demo.product}: 60 s volatility (bars, peak {peak:.2g}) and its threshold tau (dots)")
+        for line in drawn:
+            click.echo(f"  |{line}|")
+        click.echo(f"   {_clock(demo.first)}{_clock(demo.last):>{len(drawn[0]) - 5}}\n")
+    values = [(name, _value(demo.latest[name])) for name in _SHOWN]
+    click.echo(table((f"{demo.product} at the last tick", "value"), values))
+    show_alerts(demo.alerts)
+    click.echo()
+    if demo.replayed.comparison is not None:
+        show_comparison(demo.replayed.comparison, CHECKS)
+    recording = shlex.join(demo.recordings)
+    raw = " ".join(f"--raw {shlex.quote(each)}" for each in demo.recordings)
+    live, again = demo.live, demo.replayed.out
+    click.echo(f"\nRecording {recording}\nFeatures  {live}\nAlerts    {demo.alerts.path}\n\nNext:")
+    for command_line in (
+        f"richter inspect {recording}",
+        f"richter replay {raw} --out {shlex.quote(str(again))} --compare {shlex.quote(str(live))} --workers 2",
+        "richter demo --preset predictable --seed 3",
+    ):
+        click.echo(f"  {command_line}")
+
+
+def _clock(ns: int) -> str:
+    from richter.domain.times import format_time
+
+    return format_time(ns)[11:16]
+
+
+def _value(value: float) -> str:
+    return "unknown" if math.isnan(value) else f"{value:.6g}"

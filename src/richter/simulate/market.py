@@ -77,7 +77,9 @@ class Market(msgspec.Struct, frozen=True):
         size: (n,) traded in the slot, in 1e-8.
         bid_size: (n,) at the bid, in 1e-8.
         ask_size: (n,) at the ask, in 1e-8.
-        log_volatility: (seconds,) h.
+        log_volatility: (seconds,) h, constant within its second.
+        factors: (seconds, 3) x1, x2, x3.
+        burst: (seconds,) B.
     """
 
     ts: Int64
@@ -88,6 +90,8 @@ class Market(msgspec.Struct, frozen=True):
     bid_size: Int64
     ask_size: Int64
     log_volatility: Float64
+    factors: Float64
+    burst: Float64
 
 
 def simulate_market(
@@ -99,10 +103,25 @@ def simulate_market(
     price: float = 90_000.0,
     step: float = 0.01,
 ) -> Market:
-    """Draw `seconds` of the market from `start_ns` on; the same seed gives the same market."""
+    """Draw `seconds` of the market from `start_ns` on; the same seed gives the same market.
+
+    The factors begin in their stationary law, the burst at 0.
+
+    Args:
+        parameters: the law, usually one of `PRESETS`.
+        seed: of the random numbers.
+        seconds: length.
+        start_ns: Unix time of the first second.
+        price: the mid it begins with.
+        step: the price step; prices are multiples of it.
+
+    Raises:
+        ArgumentsError: `seconds` is not positive.
+    """
     if seconds <= 0:
         raise ArgumentsError("a simulated market needs a positive length", seconds, "give seconds above 0")
     rng = np.random.Generator(np.random.PCG64(seed))
+    factors, burst = np.empty((seconds, 3)), np.empty(seconds)
     g = _volatility_path(
         np.array(parameters.t),
         np.array(parameters.s),
@@ -115,6 +134,8 @@ def simulate_market(
         rng.normal(size=(seconds, 3)),
         rng.random(seconds),
         rng.exponential(size=seconds),
+        factors,
+        burst,
     )
     h = parameters.mu + g
     active = (
@@ -141,6 +162,8 @@ def simulate_market(
         bid_size=_sizes(rng, n),
         ask_size=_sizes(rng, n),
         log_volatility=h,
+        factors=factors,
+        burst=burst,
     )
 
 
@@ -161,25 +184,27 @@ def _volatility_path(
     normal: Float64,
     uniform: Float64,
     exponential: Float64,
+    factors: Float64,
+    bursts: Float64,
 ) -> Float64:
-    """The log volatility less mu, second by second, begun in the stationary law of the factors."""
+    """The log volatility less mu, second by second; fills `factors` and `bursts`, its parts."""
     n = uniform.shape[0]
     g = np.empty(n)
-    factors = np.empty(3)
     burst = 0.0
+    kept = math.exp(-1.0 / decay_s)
+    for f in range(3):
+        phi = math.exp(-1.0 / times[f])
+        noise = deviations[f] * math.sqrt(1 - phi * phi)
+        factors[0, f] = deviations[f] * normal[0, f]
+        for second in range(1, n):
+            factors[second, f] = phi * factors[second - 1, f] + noise * normal[second, f]
     for second in range(n):
-        total = 0.0
-        for f in range(3):
-            phi = math.exp(-1.0 / times[f])
-            if second == 0:
-                factors[f] = deviations[f] * normal[0, f]
-            else:
-                factors[f] = phi * factors[f] + deviations[f] * math.sqrt(1 - phi * phi) * normal[second, f]
-            total += factors[f]
         rate = lam0 * (1 + eta * burst)
-        burst *= math.exp(-1.0 / decay_s)
+        burst *= kept
         if uniform[second] < 1 - math.exp(-rate):
             burst += mean_burst * exponential[second]
+        bursts[second] = burst
         phase = (second_of_day + second) / 86_400.0 - 0.625
+        total = factors[second, 0] + factors[second, 1] + factors[second, 2]
         g[second] = total + burst + diurnal * math.cos(2 * math.pi * phase)
     return g
