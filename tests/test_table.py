@@ -1,21 +1,16 @@
-"""The feature table and what hangs on it."""
+"""The feature table, and the kernel that was made for it."""
 
 from __future__ import annotations
 
-import hashlib
-import struct
-from pathlib import Path
+import importlib.util
 
+import msgspec
 import numpy as np
 import pytest
 
-from richter.domain import ticks as tk
-from richter.engine import fixed_point, grid, kernel, labels, state, table
-from richter.engine.digest import Digest, schema_id
-from richter.engine.rows import FeatureRows
+from richter.engine import kernel, table
 from richter.engine.table import EWMA_BOXES_S, EWMA_WEIGHTS, FEATURE_NAMES, FEATURES, LOOK_BACK_S
-from tests.engine_tools import run
-from tests.streams import EVERYTHING, quiet_and_busy_stream
+from richter.errors import ContractError
 
 
 def best_weights(half_life: int) -> np.ndarray:
@@ -45,7 +40,14 @@ def test_the_weights_of_the_averages_are_the_best_fit_to_the_exponential(half_li
 
     assert sum(weights) == 10_000
     assert min(weights) >= 0
-    assert np.abs(np.array(weights) / 10_000 - best_weights(half_life)).max() < 2.5e-4
+    assert np.abs(np.array(weights) / 10_000 - best_weights(half_life)).max() < 1.5e-4
+
+
+def test_the_best_fit_is_none_of_its_neighbours() -> None:
+    # Negative control: weights fitted to another half-life are far outside the tolerance.
+    weights = np.array(EWMA_WEIGHTS[60]) / 10_000
+
+    assert np.abs(weights - best_weights(65)).max() > 10e-4
 
 
 def test_the_courses_names_stand() -> None:
@@ -64,82 +66,39 @@ def test_the_courses_names_stand() -> None:
 
 
 def test_look_back_covers_every_span_with_sigma_and_staleness() -> None:
-    assert all(feature.span_s + 60 + 60 < LOOK_BACK_S for feature in FEATURES)
+    longest_staleness, sigma = 60, 60
+
+    assert all(feature.span_s + sigma + longest_staleness <= LOOK_BACK_S for feature in FEATURES)
+    assert all(box <= 3600 for box in EWMA_BOXES_S)
+
+
+def load_the_kernel_again() -> None:
+    """Run kernel.py's text as another module; nothing is compiled before it is called."""
+    spec = importlib.util.spec_from_file_location("kernel_again", kernel.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def test_the_kernel_names_the_table_it_was_made_for() -> None:
+    load_the_kernel_again()
+
     assert table.table_fingerprint() == kernel.TABLE_FINGERPRINT
 
 
-@pytest.mark.parametrize(
-    ("module", "parts"),
-    [(kernel, (fixed_point, state, grid)), (labels, (fixed_point,))],
-    ids=["kernel.py", "labels.py"],
-)
-def test_compiled_modules_name_the_sources_they_were_compiled_from(
-    module: object, parts: tuple[object, ...]
-) -> None:
-    # numba's cache does not see changes in other files: who changes them must touch the one that holds it.
-    text = b"".join(Path(part.__file__).read_bytes() for part in parts)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("field", ["name", "unit", "span_s", "formula", "known_when", "source"])
+def test_another_table_is_refused_at_import(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = 61 if field == "span_s" else "something else"
+    changed = msgspec.structs.replace(FEATURES[5], **{field: value})
+    monkeypatch.setattr(table, "FEATURES", (*FEATURES[:5], changed, *FEATURES[6:]))
 
-    assert hashlib.sha256(text).hexdigest()[:16] == module.SOURCES_FINGERPRINT, (  # type: ignore[attr-defined]
-        "set SOURCES_FINGERPRINT to the value on the left"
-    )
+    with pytest.raises(ContractError, match=f"{table.table_fingerprint()}.*TABLE_FINGERPRINT"):
+        load_the_kernel_again()
 
 
-def rows_of(seed: int) -> FeatureRows:
-    ticks = quiet_and_busy_stream(seed, 500, 2.0, **EVERYTHING)
-    ticks[:, tk.CONN] = 0
-    return FeatureRows.of(ticks, run(ticks), ["P0"], ["conn"], 10.0)
+def test_another_order_is_another_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = table.table_fingerprint()
 
+    monkeypatch.setattr(table, "FEATURES", (FEATURES[1], FEATURES[0], *FEATURES[2:]))
 
-def digest(rows: FeatureRows) -> str:
-    made = Digest()
-    made.update(rows.conn_ids, rows.conn, rows.identity, rows.ts_event, rows.values, rows.cause, rows.reasons)
-    return made.hexdigest()
-
-
-def test_the_digest_is_that_of_the_rows_written_out() -> None:
-    rows = rows_of(1)
-    expected = hashlib.sha256()
-    for i in range(len(rows)):
-        expected.update(struct.pack("<I", 4) + b"conn")
-        expected.update(struct.pack("<4q", *rows.identity[i].tolist(), int(rows.ts_event[i])))
-        expected.update(struct.pack(f"<{1 + len(FEATURES)}d", *rows.values[i].tolist()))
-        reasons = int(rows.reasons[i])
-        expected.update(struct.pack("<BBI", int(rows.cause[i]), int(reasons == 0), reasons))
-
-    assert digest(rows) == expected.hexdigest()
-
-
-def test_the_digest_does_not_depend_on_batches() -> None:
-    rows = rows_of(2)
-    made = Digest()
-
-    for start in range(0, len(rows), 37):
-        part = rows.take(slice(start, start + 37))
-        made.update(
-            part.conn_ids, part.conn, part.identity, part.ts_event, part.values, part.cause, part.reasons
-        )
-
-    assert made.hexdigest() == digest(rows)
-
-
-@pytest.mark.parametrize("column", ["identity", "ts_event", "values", "cause", "reasons"])
-def test_one_flipped_bit_changes_the_digest(column: str) -> None:
-    rows = rows_of(3)
-    flipped = rows.take(np.arange(len(rows)))
-    flipped_column = np.ascontiguousarray(getattr(flipped, column))
-    bits = flipped_column.view(np.int64).reshape(len(rows), -1)
-    bits[100, 0] ^= 1
-    getattr(flipped, column)[:] = flipped_column
-
-    assert digest(flipped) != digest(rows)
-
-
-def test_the_schema_id_follows_the_formulas_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = schema_id()
-
-    monkeypatch.setattr("richter.engine.digest.FORMULAS_VERSION", 2)
-
-    assert schema_id() != before
+    assert table.table_fingerprint() != before

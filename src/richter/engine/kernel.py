@@ -110,7 +110,7 @@ FORMULAS_VERSION: Final = 1
 """Raise it whenever a value changes that the table's text does not show; it is part of `schema_id`."""
 
 TABLE_FINGERPRINT: Final = "cf9f92e98b089b32"
-SOURCES_FINGERPRINT: Final = "5d7796e2163705cb"
+SOURCES_FINGERPRINT: Final = "b75ebc556f1e57c8"
 
 if table_fingerprint() != TABLE_FINGERPRINT:
     raise ContractError(
@@ -271,7 +271,8 @@ def _tick_windows(
         out[row, F_REPORTED] = reported / volume
     units = ring[slot, R_PRICED_U] - ring[base, R_PRICED_U]
     fraction = ring[slot, R_PRICED_F] - ring[base, R_PRICED_F]
-    if units > 0 or fraction > 0:
+    # Not `> 0`: running totals may wrap, and the compiler may compare them instead of their difference.
+    if units != 0 or fraction != 0:
         by_units = (
             float(ring[slot, R_PU_2] - ring[base, R_PU_2]) * ONE_27
             + float(ring[slot, R_PU_1] - ring[base, R_PU_1])
@@ -372,7 +373,7 @@ def advance(
                 outcome = ROW | CLAMPED
         if cause == CLOCK:
             clear(state)
-            outcome = ROW | SEGMENT
+            outcome |= SEGMENT
             gap_from = tk.NO_TIME
 
         # Where continuity broke, if it did: nothing is known in (known_to, t).

@@ -23,7 +23,7 @@ GRID_MASK: Final = GRID_SLOTS - 1
 RET_SLOTS: Final = 1024  # above 900
 RANGE_SLOTS: Final = 512  # above 301
 TAU_WINDOW_S: Final = 3600
-RING_LIMIT: Final = 2**20  # ticks in 300 s; window sums stay below 2**63 up to here
+RING_LIMIT: Final = 2**19  # ticks in 300 s; window sums stay below 2**63 up to here
 _FIRST_RING: Final = 256
 
 # The head: scalars.
