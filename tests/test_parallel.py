@@ -16,6 +16,7 @@ from richter.domain.ticks import GapCause
 from richter.runtime import parallel
 from richter.runtime.compare import compare_logs
 from richter.runtime.pipeline import Account, Pipeline
+from richter.runtime.replay import replay
 from tests.streams import EVERYTHING, quiet_and_busy_stream
 
 
@@ -143,3 +144,21 @@ def test_a_shorter_look_back_is_found_out(tmp_path: Path, monkeypatch: pytest.Mo
         )
 
     assert not compare_logs(tmp_path / "parts", tmp_path / "whole").same
+
+
+def test_workers_find_the_files_after_a_change_of_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = quiet_and_busy_stream(54, 500, 1.0).tolist()
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}.ndjson").write_bytes(b"".join(line(row, "BTC-USD") for row in ticks))
+
+    rows = []
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        done = replay([f"{name}.ndjson"], Path("f.parquet"), Settings(), workers=2)
+        rows.append(done.account.rows)
+
+    assert rows[0] == rows[1] > 0

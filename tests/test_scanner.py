@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from richter.adapters.recording import reader
 from richter.domain import ticks as tk
+from richter.errors import ContractError
 from richter.protocol import decoder as decoders
 from richter.protocol.decoder import Decoder
 from richter.protocol.records import Ignored, Rejected, decode_line, fill_row
@@ -426,3 +427,8 @@ def test_frames_read_the_same() -> None:
             ticks += check(bytes(block.data))
 
     assert ticks > 160
+
+
+def test_a_block_without_its_last_newline_is_refused() -> None:
+    with pytest.raises(ContractError, match="newline"):
+        Decoder(lambda product: 8).decode(ours()[:-1], file_conn="file:x")

@@ -56,9 +56,10 @@ def command(app: App, files: tuple[str, ...]) -> None:
                 f"  {product.valid:.0%} of the rows are valid; tau is known "
                 + ("nowhere" if known is None else f"from {format_time(known)[:19]}")
             )
-            if any(not math.isnan(value) for value in product.sigma):
+            drawn = plot(product.sigma, product.tau, width=60, height=4)
+            if drawn:
                 click.echo("  60 s volatility (bars) and tau (dots):")
-            for text in plot(product.sigma, product.tau, width=60, height=4):
+            for text in drawn:
                 click.echo(f"    |{text}|")
             click.echo("  known in a share of the rows:")
             cells = [f"{share:>4.0%} {feature}" for feature, share in product.known.items()]

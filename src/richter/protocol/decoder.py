@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from richter.domain import ticks as tk
+from richter.errors import ContractError
 from richter.protocol import scanner
 from richter.protocol.records import Ignored, Rejected, TickRecord, decode_line, fill_row
 
@@ -18,7 +19,7 @@ __all__ = ["Decoder", "DecoderState", "RejectedLine", "TickBlock"]
 
 Int64 = NDArray[np.int64]
 
-_SHORTEST_LINE: Final = 64
+_USUAL_LINE: Final = 256  # bytes; the block of ticks grows where lines are shorter
 
 
 class RejectedLine(msgspec.Struct, frozen=True):
@@ -115,17 +116,20 @@ class Decoder:
             data: the lines, the last one ending with a newline too.
             file_conn: connection of records that name none.
             first_line: number of the first line.
+
+        Raises:
+            ContractError: the last line has no newline.
         """
         text = np.frombuffer(data, np.uint8)
-        capacity = max(16, len(text) // _SHORTEST_LINE)
-        ticks = np.empty((min(capacity, 1 + len(text) // 256), tk.TICK_COLUMNS), np.int64)
+        if len(text) and text[-1] != scanner.NEWLINE:
+            # The scanner finds the end of each line by its newline: without the last one it would run on.
+            raise ContractError("a block of lines does not end with a newline", bytes(data[-20:]))
+        ticks = np.empty((1 + len(text) // _USUAL_LINE, tk.TICK_COLUMNS), np.int64)
         origin = np.empty((len(ticks), 3), np.int64)
         ignored: Counter[str] = Counter()
         rejected: list[RejectedLine] = []
         n, at, line_no = 0, 0, first_line
-        own = self._conn_codes.get(file_conn, -1)
-        if own < 0:
-            own = self._conn(file_conn)
+        own = self._conn(file_conn)
         while True:
             products, conns = self._spelled_products, self._spelled_conns
             why, at, line_no, n = scanner.scan(
@@ -145,7 +149,7 @@ class Decoder:
             if why == scanner.FULL:
                 ticks, origin = _wider(ticks), _wider(origin)
                 continue
-            end = at + bytes(data[at:]).index(b"\n") if len(text) - at < 65536 else _newline(data, at)
+            end = _newline(data, at)
             line = bytes(data[at:end])
             found = decode_line(line, self._price_decimals, line_no)
             if isinstance(found, Ignored):
@@ -223,6 +227,7 @@ class Decoder:
 
 
 def _newline(data: bytes | memoryview, at: int) -> int:
+    """Where the line at `at` ends, without a copy of all that follows it."""
     step = 4096
     while True:
         found = bytes(data[at : at + step]).find(b"\n")

@@ -126,7 +126,7 @@ SNAPSHOT: Final = np.frombuffer(b"snapshot", np.uint8)
 UPDATE: Final = np.frombuffer(b"update", np.uint8)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _find_key(data: Bytes, start: int, size: int, head: int, table: Int64, text: Bytes) -> int:
     for index in range(table.shape[0]):
         if table[index, 1] == head and table[index, 0] == size:
@@ -137,7 +137,7 @@ def _find_key(data: Bytes, start: int, size: int, head: int, table: Int64, text:
     return NO_KEY
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _literal_end(data: Bytes, at: int, stop: int) -> int:
     """Where a number, true, false or null ends; -1 when it is none."""
     first = data[at]
@@ -173,9 +173,11 @@ def _literal_end(data: Bytes, at: int, stop: int) -> int:
     return at
 
 
-@njit(cache=True)
-def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
-    """Validate the JSON object data[at:stop] and note where the values are; False when it is unusual.
+@njit(cache=True, nogil=True)
+def _spans(data: Bytes, at: int, spans: Int64) -> int:
+    """Validate the line at ``at``, a JSON object, and note where the values are.
+
+    Returns where its newline is; -1 when the line is unusual.
 
     A span is (start, end) of a string's text or of a literal; a string starts behind its quote.
     """
@@ -189,14 +191,15 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
     in_tickers = False
     events = 0
     tickers = 0
-    while at < stop:
+    stop = data.shape[0]
+    while True:
         c = data[at]
         if c == SPACE or c == TAB or c == RETURN:
             at += 1
             continue
         if want == AFTER_VALUE:
             if depth == 0:
-                return False
+                return at if c == NEWLINE else -1
             if c == COMMA:
                 want = WANT_KEY if (objects >> depth) & 1 else WANT_VALUE
                 empty = False
@@ -204,7 +207,7 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                 at += 1
                 continue
             if c != (CLOSE_OBJECT if (objects >> depth) & 1 else CLOSE_LIST):
-                return False
+                return -1
             objects &= ~(1 << depth)
             depth -= 1
             in_events = in_events and depth > 2
@@ -217,7 +220,7 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             and c != OPEN_OBJECT
             and not (empty and c == CLOSE_LIST)
         ):
-            return False
+            return -1
         if c == QUOTE:
             at += 1
             start = at
@@ -240,11 +243,11 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                 while PLAIN[data[at]]:
                     at += 1
                 if data[at] != QUOTE:
-                    return False
+                    return -1
                 if depth == 1:
                     key = _find_key(data, start, at - start, head, TOP_KEYS, TOP_TEXT)
                     if key == NO_KEY or spans[key, 0] >= 0:
-                        return False
+                        return -1
                     if key == RAW:
                         spans[RAW, 0] = start
                 else:
@@ -253,21 +256,21 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                         key = _find_key(data, start, at - start, head, INNER_KEYS, INNER_TEXT)
                         if key != NO_KEY:
                             if spans[key, 0] >= 0 and key != RAW_TIME and key != RAW_TYPE:
-                                return False
+                                return -1
                             # Where there are events, raw's own quantities do not count.
                             if key == RAW_EVENTS and (
                                 depth != 2 or spans[BID_QTY : LAST_SIZE + 1, 0].max() >= 0
                             ):
-                                return False
+                                return -1
                             if key == RAW_TICKERS and (depth != 4 or not in_events):
-                                return False
+                                return -1
                             spans[key, 1] = depth
                             spans[key, 0] = start
                 at += 1
-                while at < stop and (data[at] == SPACE or data[at] == TAB):
+                while data[at] == SPACE or data[at] == TAB:
                     at += 1
-                if at >= stop or data[at] != COLON:
-                    return False
+                if data[at] != COLON:
+                    return -1
                 at += 1
                 want = WANT_VALUE
                 empty = False
@@ -275,18 +278,18 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             while PLAIN[data[at]]:
                 at += 1
             if data[at] != QUOTE:
-                return False
+                return -1
             if key != NO_KEY:
                 if depth == 1:
                     if key == RAW or (key >= TS_EVENT and key != CONN_ID and key != EVENT_TYPE):
-                        return False
+                        return -1
                     spans[key, 0] = start
                     spans[key, 1] = at
                 elif key <= RAW_PRODUCT and key >= BID_QTY:
                     # Quantities count where one ticker has them: raw itself, or the only one of its events.
                     level = 6 if spans[RAW_EVENTS, 0] >= 0 else 2
                     if spans[key, 1] != level or (level == 6 and not in_tickers):
-                        return False
+                        return -1
                     spans[key, 0] = start
                     spans[key, 1] = at
             at += 1
@@ -295,13 +298,13 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             continue
         if c == OPEN_OBJECT or c == OPEN_LIST:
             if want == WANT_KEY or depth >= MAX_DEPTH:
-                return False
+                return -1
             if key != NO_KEY and depth == 1 and key != RAW:
-                return False
+                return -1
             if key != NO_KEY and depth > 1 and key != RAW_EVENTS and key != RAW_TICKERS:
-                return False
+                return -1
             if key != NO_KEY and (c == OPEN_OBJECT) != (key == RAW):
-                return False
+                return -1
             if key == RAW_EVENTS:
                 in_events = True
             elif key == RAW_TICKERS:
@@ -311,13 +314,13 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             elif in_events and depth == 3:
                 events += 1
             if events > 1 or tickers > 1:
-                return False
+                return -1
             depth += 1
             if c == OPEN_OBJECT:
                 objects |= 1 << depth
                 want = WANT_KEY
             elif depth == 1:
-                return False
+                return -1
             else:
                 want = WANT_VALUE
             empty = True
@@ -326,7 +329,7 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             continue
         if empty and (c == CLOSE_OBJECT or c == CLOSE_LIST):
             if c != (CLOSE_OBJECT if (objects >> depth) & 1 else CLOSE_LIST):
-                return False
+                return -1
             objects &= ~(1 << depth)
             depth -= 1
             in_events = in_events and depth > 2
@@ -336,10 +339,10 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
             at += 1
             continue
         if want == WANT_KEY or depth == 0:
-            return False
+            return -1
         end = _literal_end(data, at, stop)
         if end < 0:
-            return False
+            return -1
         if key != NO_KEY:
             null = c == 110
             if depth == 1:
@@ -350,7 +353,7 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                         and key != VOLUME
                         and key != CONN_OFFSET
                     ):
-                        return False
+                        return -1
                     spans[key, 0] = at
                     spans[key, 1] = at
                 elif (
@@ -362,16 +365,15 @@ def _spans(data: Bytes, at: int, stop: int, spans: Int64) -> bool:
                     spans[key, 0] = at
                     spans[key, 1] = end
                 else:
-                    return False
+                    return -1
             else:
-                return False
+                return -1
         at = end
         want = AFTER_VALUE
         key = NO_KEY
-    return depth == 0 and want == AFTER_VALUE
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _price(data: Bytes, start: int, end: int, decimals: int) -> int:
     """A price of digits with or without a point, scaled; UNKNOWN for empty text; -2 when unusual."""
     if start == end:
@@ -405,7 +407,7 @@ def _price(data: Bytes, start: int, end: int, decimals: int) -> int:
     return value if value < tk.PRICE_LIMIT else -2
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _quantity(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """A quantity as whole units and 1e-8; (UNKNOWN, 0) for empty text; (-2, 0) when unusual."""
     if start >= end:
@@ -436,7 +438,7 @@ def _quantity(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return units, fraction * POWERS[8 - places]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _integer(data: Bytes, start: int, end: int) -> int:
     """A non-negative integer; -1 when unusual."""
     if end - start < 1 or end - start > 19 or (end - start == 19 and data[start] > 56):
@@ -450,7 +452,7 @@ def _integer(data: Bytes, start: int, end: int) -> int:
     return value
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _is(data: Bytes, start: int, end: int, text: Bytes) -> bool:
     if end - start != text.shape[0]:
         return False
@@ -460,7 +462,7 @@ def _is(data: Bytes, start: int, end: int, text: Bytes) -> bool:
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _two(data: Bytes, at: int) -> int:
     tens = data[at] - ZERO
     ones = data[at + 1] - ZERO
@@ -469,7 +471,7 @@ def _two(data: Bytes, at: int) -> int:
     return int(tens) * 10 + int(ones)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _time(data: Bytes, start: int, end: int) -> int:
     """``YYYY-MM-DDThh:mm:ss[.f{1,9}][Z|+00:00]`` as ns since the epoch; -1 when unusual. Naive is UTC."""
     if end - start < 19:
@@ -541,8 +543,8 @@ def _time(data: Bytes, start: int, end: int) -> int:
     return (days * 86400 + hour * 3600 + minute * 60 + second) * NS + ns
 
 
-@njit(cache=True)
-def _lookup(data: Bytes, start: int, end: int, names: Bytes, ends: Int64, codes: Int64, last: int) -> int:
+@njit(cache=True, nogil=True)
+def _lookup(data: Bytes, start: int, end: int, names: Bytes, ends: Int64, last: int) -> int:
     """Index of the name data[start:end] among the registered ones, tried from the last hit on; -1 when new."""
     count = ends.shape[0]
     for step in range(count):
@@ -561,7 +563,7 @@ def _lookup(data: Bytes, start: int, end: int, names: Bytes, ends: Int64, codes:
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _fill(
     data: Bytes,
     spans: Int64,
@@ -638,7 +640,7 @@ def _fill(
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _usual(data: Bytes, spans: Int64) -> int:
     """1 for our form, 0 for the course's, -1 for neither."""
     if spans[TIMESTAMP, 0] < 0 or spans[PRODUCT_ID, 0] < 0 or spans[PRODUCT_ID, 1] == spans[PRODUCT_ID, 0]:
@@ -685,7 +687,7 @@ def _usual(data: Bytes, spans: Int64) -> int:
     return 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def scan(
     data: Bytes,
     at: int,
@@ -721,12 +723,10 @@ def scan(
     last_conn = 0
     size = data.shape[0]
     while at < size:
-        end = at
-        while data[end] != NEWLINE:
-            end += 1
         if n >= ticks.shape[0]:
             return FULL, at, line_no, n
-        if not _spans(data, at, end, spans):
+        end = _spans(data, at, spans)
+        if end < 0:
             return UNUSUAL, at, line_no, n
         form = _usual(data, spans)
         if form < 0:
@@ -737,7 +737,6 @@ def scan(
             spans[PRODUCT_ID, 1],
             product_names,
             product_ends,
-            product_codes,
             last_product,
         )
         if product < 0:
@@ -745,9 +744,7 @@ def scan(
         last_product = product
         conn = -1
         if form == 1:
-            known = _lookup(
-                data, spans[CONN_ID, 0], spans[CONN_ID, 1], conn_names, conn_ends, conn_codes, last_conn
-            )
+            known = _lookup(data, spans[CONN_ID, 0], spans[CONN_ID, 1], conn_names, conn_ends, last_conn)
             if known < 0:
                 return UNUSUAL, at, line_no, n
             last_conn = known

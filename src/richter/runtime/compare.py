@@ -282,7 +282,7 @@ def _compare(
 ) -> int:
     """Compare rows of the same numbers, up to the first two that are different ticks; return how many those are."""
     unlike = (a.identity != b.identity).any(axis=1)
-    unlike |= _names(a) != _names(b)
+    unlike |= a.conn != _codes_in(a, b)[b.conn]
     count = int(np.argmax(unlike)) if unlike.any() else len(a)
     product = result.products[name]
     start = 0
@@ -305,8 +305,10 @@ def _compare(
     return count
 
 
-def _names(rows: FeatureRows) -> np.ndarray:
-    return np.array(list(rows.conn_ids), dtype=object)[rows.conn]
+def _codes_in(a: FeatureRows, b: FeatureRows) -> NDArray[np.int64]:
+    """For each connection code of b, a's code of the same connection; -1 where a has none."""
+    codes = {name: code for code, name in enumerate(a.conn_ids)}
+    return np.array([codes.get(name, -1) for name in b.conn_ids], np.int64)
 
 
 def _twice(name: str, rows: FeatureRows, is_replay: int, previous: Identity | None) -> Difference | None:

@@ -154,7 +154,8 @@ def run_demo(
 
 def _compile(settings: Settings, say: Callable[[str], None]) -> None:
     """Replay a short recording, so that the time taken afterwards is that of the ticks: no compiler, no imports."""
-    cache = advance.stats.cache_path
+    # Without its compiler (NUMBA_DISABLE_JIT) numba leaves a plain function.
+    cache = advance.stats.cache_path if hasattr(advance, "stats") else None
     if cache is None or not any(Path(cache).glob("kernel.advance-*.nbi")):
         say("compiling the kernel once (about 20 s)")
     scratch = settings.data_dir / ".compile"

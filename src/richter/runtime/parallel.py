@@ -35,9 +35,8 @@ Identity = tuple[int, int, int]
 
 
 class _Decoded(msgspec.Struct):
-    """A part of the input, decoded; the ticks are in a file beside."""
+    """What a part of the input holds; its ticks are in a file."""
 
-    part: reader.Range
     ticks: Path
     account: Account
     rejected: list[RejectedLine]
@@ -51,13 +50,19 @@ class _Decoded(msgspec.Struct):
 
 
 class _Names(msgspec.Struct):
-    """Names and offsets merged over all parts, and each part's codes in them."""
+    """Names and offsets merged over all parts."""
 
-    products: list[str] = msgspec.field(default_factory=list)
-    conn_ids: list[str] = msgspec.field(default_factory=list)
-    offsets: list[int] = msgspec.field(default_factory=list)
-    product_codes: list[np.ndarray[Any, Any]] = msgspec.field(default_factory=list)
-    conn_codes: list[np.ndarray[Any, Any]] = msgspec.field(default_factory=list)
+    products: list[str]
+    conn_ids: list[str]
+    offsets: list[int]
+
+
+class _Saved(msgspec.Struct):
+    """A part's ticks on disk, and what its codes are in the merged names."""
+
+    path: Path
+    product_codes: np.ndarray[Any, Any]
+    conn_codes: np.ndarray[Any, Any]
 
 
 class _Computed(msgspec.Struct):
@@ -93,32 +98,42 @@ def replay_parts(
     ranges = [
         part for path in files for part in reader.split(path, max(1, round(path.stat().st_size / part_bytes)))
     ]
+    # Workers outlive a job: the folder they were started in may be another one by now.
+    folder, scratch = folder.absolute(), scratch.absolute()
     pool = joblib.Parallel(n_jobs=workers, return_as="generator")
     decoded: list[_Decoded] = []
     for result in pool(
-        joblib.delayed(_decode)(part, scratch / f"{number:06d}.npy", settings)
+        joblib.delayed(_decode)(
+            msgspec.structs.replace(part, path=part.path.absolute()), scratch / f"{number:06d}.npy", settings
+        )
         for number, part in enumerate(ranges)
     ):
         decoded.append(result)
         on_bytes(result.account.bytes)
-    names = _merge(decoded)
+    names, saved = _merge(decoded)
+    starts = _starts(decoded, saved)
+    known = _known_before(decoded, saved)
     account = Account(files=len(files))
     results: Iterable[_Computed] = pool(
         joblib.delayed(_compute)(
-            number, decoded, names, _known_before(decoded, names, start), start, folder, settings
+            saved[start : number + 1],
+            names,
+            known[start],
+            folder / f"part-{number + 1:06d}.parquet",
+            settings,
         )
-        for number, start in enumerate(_starts(decoded, names))
+        for number, start in enumerate(starts)
     )
-    for part, computed in zip(decoded, results, strict=True):
-        account.absorb(part.account, computed.counts)
-        for left_out in part.left_out:
-            bury(account, dead, left_out.reason.value, left_out.data, str(left_out.path), left_out.line)
-        source = str(part.part.path)
-        for line in part.rejected:
+    for part, decoded_part, computed in zip(ranges, decoded, results, strict=True):
+        account.absorb(decoded_part.account, computed.counts)
+        source = str(part.path)
+        for left_out in decoded_part.left_out:
+            bury(account, dead, left_out.reason.value, left_out.data, source, left_out.line)
+        for line in decoded_part.rejected:
             bury(account, dead, line.reason, line.data, source, line.line_no)
         if computed.ahead:
             times = dict(computed.ahead)
-            for number, data in _lines(part.part, set(times)):
+            for number, data in _lines(part, set(times)):
                 bury(account, dead, "stamped more than 2 s ahead", data, source, number, times[number])
     return account
 
@@ -155,7 +170,6 @@ def _decode(part: reader.Range, target: Path, settings: Settings) -> _Decoded:
             first_time[product] = int(times[0])
             earliest[product] = int(times.min())
     return _Decoded(
-        part,
         target,
         account,
         rejected,
@@ -175,64 +189,61 @@ def _last_of_pairs(ticks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return len(ticks) - 1 - last
 
 
-def _merge(decoded: list[_Decoded]) -> _Names:
-    names = _Names()
+def _merge(decoded: list[_Decoded]) -> tuple[_Names, list[_Saved]]:
     products: dict[str, int] = {}
     conns: dict[str, int] = {}
-    known: set[int] = set()
+    offsets: dict[int, int] = {}
+    saved = []
     for part in decoded:
-        names.product_codes.append(
-            np.array([products.setdefault(name, len(products)) for name in part.products], np.int64)
-        )
-        codes = [conns.setdefault(name, len(conns)) for name in part.conn_ids]
-        names.conn_codes.append(np.array(codes, np.int64))
-        names.offsets.extend([0] * (len(conns) - len(names.offsets)))
-        for code, offset in zip(codes, part.offsets, strict=True):
-            if offset is not None and code not in known:
-                known.add(code)
-                names.offsets[code] = offset
-    names.products, names.conn_ids = list(products), list(conns)
-    return names
+        product_codes = [products.setdefault(name, len(products)) for name in part.products]
+        conn_codes = [conns.setdefault(name, len(conns)) for name in part.conn_ids]
+        for code, offset in zip(conn_codes, part.offsets, strict=True):
+            if offset is not None:
+                offsets.setdefault(code, offset)
+        saved.append(_Saved(part.ticks, np.array(product_codes, np.int64), np.array(conn_codes, np.int64)))
+    names = _Names(list(products), list(conns), [offsets.get(code, 0) for code in range(len(conns))])
+    return names, saved
 
 
-def _starts(decoded: list[_Decoded], names: _Names) -> list[int]:
+def _starts(decoded: list[_Decoded], saved: list[_Saved]) -> list[int]:
     """For each part, the part to begin from so that LOOK_BACK of every product lies before it."""
     starts = []
     for number, part in enumerate(decoded):
         needed = {
-            int(names.product_codes[number][code]): time - LOOK_BACK_NS
+            int(saved[number].product_codes[code]): time - LOOK_BACK_NS
             for code, time in part.earliest.items()
         }
         start = number
         while start > 0 and needed:
             start -= 1
             for code, time in decoded[start].first_time.items():
-                product = int(names.product_codes[start][code])
+                product = int(saved[start].product_codes[code])
                 if product in needed and time <= needed[product]:
                     del needed[product]
         starts.append(start)
     return starts
 
 
-def _known_before(decoded: list[_Decoded], names: _Names, start: int) -> dict[tuple[int, int], Identity]:
-    """How far each (product, connection) had come before part `start`."""
-    known: dict[tuple[int, int], Identity] = {}
-    for number, part in enumerate(decoded[:start]):
+def _known_before(decoded: list[_Decoded], saved: list[_Saved]) -> list[dict[tuple[int, int], Identity]]:
+    """How far each (product, connection) had come before each part."""
+    known: list[dict[tuple[int, int], Identity]] = [{}]
+    for part, codes in zip(decoded, saved, strict=True):
+        after = dict(known[-1])
         for (product, conn), identity in part.furthest.items():
-            key = int(names.product_codes[number][product]), int(names.conn_codes[number][conn])
-            known[key] = max(identity, known.get(key, identity))
+            key = int(codes.product_codes[product]), int(codes.conn_codes[conn])
+            after[key] = max(identity, after.get(key, identity))
+        known.append(after)
     return known
 
 
 def _compute(
-    number: int,
-    decoded: list[_Decoded],
+    parts: list[_Saved],
     names: _Names,
     known: dict[tuple[int, int], Identity],
-    start: int,
-    folder: Path,
+    target: Path,
     settings: Settings,
 ) -> _Computed:
+    """Write the rows of the last part; those before it are its look-back."""
     engine = Engine(
         names.products,
         stale_after_s=settings.stale_after_s,
@@ -241,25 +252,24 @@ def _compute(
     )
     for (product, conn), identity in known.items():
         engine.remember(product, conn, identity)
-    for earlier in range(start, number):
-        engine.process(_load(decoded, names, earlier)[0])
-    ticks, lines = _load(decoded, names, number)
+    for earlier in parts[:-1]:
+        engine.process(_load(earlier)[0])
+    ticks, lines = _load(parts[-1])
     block = engine.process(ticks)
     rows = FeatureRows.of(ticks, block, names.products, names.conn_ids, float(settings.stale_after_s))
     if len(rows):
-        write_part(folder / f"part-{number + 1:06d}.parquet", rows, durable=False)
+        write_part(target, rows, durable=False)
     ahead = np.flatnonzero((block.meta[:, k.OUTCOME] & 3) == k.AHEAD)
     return _Computed(block.counts(), [(int(lines[i]), int(ticks[i, tk.TS_EVENT])) for i in ahead.tolist()])
 
 
-def _load(
-    decoded: list[_Decoded], names: _Names, number: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    saved = np.load(decoded[number].ticks)
+def _load(part: _Saved) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """A part's ticks in the merged codes, and their line numbers."""
+    saved = np.load(part.path)
     ticks = np.ascontiguousarray(saved[:, : tk.TICK_COLUMNS])
     if len(ticks):
-        ticks[:, tk.PRODUCT] = names.product_codes[number][ticks[:, tk.PRODUCT]]
-        ticks[:, tk.CONN] = names.conn_codes[number][ticks[:, tk.CONN]]
+        ticks[:, tk.PRODUCT] = part.product_codes[ticks[:, tk.PRODUCT]]
+        ticks[:, tk.CONN] = part.conn_codes[ticks[:, tk.CONN]]
     return ticks, saved[:, tk.TICK_COLUMNS]
 
 
