@@ -137,12 +137,14 @@ class Oracle:
                     self.outcome.append("ahead")
                     if row[col.GAP_CAUSE] != GapCause.NONE:
                         since = row[col.GAP_FROM] if lost is None else min(lost[1], row[col.GAP_FROM])
-                        lost = (row[col.GAP_CAUSE], since)
+                        stays = lost is not None and lost[0] == GapCause.CLOCK
+                        lost = (GapCause.CLOCK if stays else row[col.GAP_CAUSE], since)
                     continue
             # A gap whose tick was dropped lies before the next one that is not.
             if lost is not None:
                 row[col.GAP_FROM] = min(lost[1], row[col.GAP_FROM]) if row[col.GAP_CAUSE] else lost[1]
-                row[col.GAP_CAUSE] = row[col.GAP_CAUSE] or lost[0]
+                own = 0 if lost[0] == GapCause.CLOCK else row[col.GAP_CAUSE]
+                row[col.GAP_CAUSE] = own or lost[0]
                 lost = None
             # Gates 3 and 4.
             last = self.segments[-1].times[-1] if self.segments else None

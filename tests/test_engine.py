@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from richter.domain import ticks as tk
-from richter.engine import kernel, state
+from richter.engine import kernel, state, windows
 from richter.engine.engine import Block
 from richter.engine.rows import reason_text
 from richter.engine.table import FEATURE_NAMES, LOOK_BACK_S
@@ -385,8 +385,8 @@ def test_the_largest_prices_and_quantities_do_not_overflow() -> None:
 def test_a_window_of_the_largest_sums_stays_below_an_int64() -> None:
     largest = {
         "price by quantity, upper limb": (tk.PRICE_LIMIT >> 27) * (tk.QUANTITY_LIMIT >> 27),
-        "spread in bps": int(20_000 * kernel.BPS_ONE) >> 25,
-        "imbalance": int(kernel.IMBALANCE_ONE),
+        "spread in bps": int(20_000 * windows.BPS_ONE) >> 25,
+        "imbalance": int(windows.IMBALANCE_ONE),
     }
 
     assert all(each * state.RING_LIMIT < 2**63 for each in largest.values())
@@ -429,3 +429,25 @@ def test_a_gap_of_a_dropped_tick_lies_before_the_next_row() -> None:
 
     assert block.meta[100, kernel.OUTCOME] == kernel.AHEAD
     assert block.meta[101, kernel.CAUSE] == tk.GapCause.RECONNECT
+
+
+@pytest.mark.parametrize("later", [tk.GapCause.SEQUENCE, tk.GapCause.NONE])
+def test_a_clock_gap_of_a_dropped_tick_starts_a_segment_at_the_next_row_whatever_that_says(
+    later: tk.GapCause,
+) -> None:
+    ticks = quiet_and_busy_stream(40, 2000, 2.0)
+    dropped = len(ticks) - 200
+    ticks[dropped : dropped + 2, tk.TS_EVENT] += 30 * SECOND
+    ticks[dropped, tk.GAP_CAUSE] = tk.GapCause.CLOCK
+    ticks[dropped + 1, tk.GAP_CAUSE] = later
+    ticks[dropped + 2, tk.GAP_CAUSE] = later
+    oracle = Oracle(ticks)
+
+    block = run(ticks)
+
+    row = dropped + 2
+    assert block.meta[row, kernel.CAUSE] == tk.GapCause.CLOCK
+    assert block.meta[row, kernel.OUTCOME] & kernel.SEGMENT
+    assert block.meta[row, kernel.REASONS] & kernel.TAU_900S
+    assert oracle.cause_at(row) == tk.GapCause.CLOCK
+    assert features(block, row + 50) == near(oracle.features_at(row + 50))

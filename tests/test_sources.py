@@ -10,12 +10,15 @@ from types import ModuleType
 
 import pytest
 
+from richter import compiled
 from richter.domain import ticks
-from richter.engine import fixed_point, grid, kernel, labels, state
+from richter.engine import fixed_point, grid, kernel, labels, state, windows
+from richter.protocol import scanner, spans, texts
 
 COMPILED_IN = {
-    kernel: (fixed_point, grid, state, ticks),
-    labels: (fixed_point, state, ticks),
+    kernel: (compiled, fixed_point, grid, state, windows, ticks),
+    labels: (compiled, fixed_point, state, ticks),
+    scanner: (compiled, spans, texts, ticks),
 }
 """numba's cache sees changes of the file that holds the cached function, and of no other."""
 
@@ -34,7 +37,7 @@ def test_a_compiled_module_names_the_sources_that_it_holds(module: ModuleType) -
     current = fingerprint(map(text, COMPILED_IN[module]))
 
     assert current == module.SOURCES_FINGERPRINT, (
-        "what was compiled is older than its sources: touch kernel.py and labels.py by setting in "
+        "what was compiled is older than its sources: touch the file by setting in "
         f"{module.__name__} SOURCES_FINGERPRINT to {current}"
     )
 
@@ -55,7 +58,7 @@ def test_the_sources_are_all_that_a_compiled_module_imports(module: ModuleType) 
     listed = {part.__name__ for part in COMPILED_IN[module]} | {"richter.engine.table", "richter.errors"}
 
     imported = {
-        f"{node.module}.{name.name}" if node.module == "richter.domain" else node.module
+        f"{node.module}.{name.name}" if node.module in ("richter", "richter.domain") else node.module
         for each in (module, *COMPILED_IN[module])
         for node in ast.walk(ast.parse(text(each)))
         if isinstance(node, ast.ImportFrom)
@@ -68,10 +71,7 @@ def test_the_sources_are_all_that_a_compiled_module_imports(module: ModuleType) 
 
 def test_only_functions_of_fingerprinted_modules_are_cached() -> None:
     # A cached function in grid.py would outlive a change of fixed_point.py, whatever kernel.py says.
-    cached = {
-        part
-        for part in (kernel, labels, *COMPILED_IN[kernel], *COMPILED_IN[labels])
-        if b"cache=True" in text(part)
-    }
+    parts = set(COMPILED_IN).union(*COMPILED_IN.values())
+    cached = {part for part in parts if b"cache=True" in text(part)}
 
     assert cached == set(COMPILED_IN)

@@ -23,7 +23,7 @@ def lint(tmp_path):
     def run(modules):
         shutil.copy(ROOT / "pyproject.toml", tmp_path)
         shutil.copytree(ROOT / "tools", tmp_path / "tools")
-        for name, code in {"cli": "", "config": "", "errors": "", **modules}.items():
+        for name, code in {"cli": "", "config": "", "errors": "", "compiled": "", **modules}.items():
             file = tmp_path / "richter" / f"{name}.py"
             file.parent.mkdir(parents=True, exist_ok=True)
             for package in (file.parent, tmp_path / "richter"):

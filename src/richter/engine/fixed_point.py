@@ -1,7 +1,6 @@
 """Fixed-point arithmetic of returns: integers inside, floats only on the way out.
 
-No ``fastmath``: it changes bits. No libm but ``sqrt``, which IEEE 754 rounds correctly: logarithms differ between
-platforms.
+No libm but ``sqrt``, which IEEE 754 rounds correctly: logarithms differ between platforms.
 
 A one-second log return is an integer multiple of 2**-44. Its square is kept in three limbs of 25 bits,
 ``r**2 = A 2**50 + B 2**25 + C``, so that sums of squares are exact in int64.
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from numba import njit
+from richter.compiled import kernel
 
 __all__ = [
     "LIMB",
@@ -35,7 +34,7 @@ LIMB_ONE: Final = float(2**25)
 SQUARE_UNIT: Final = 2.0**-88
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def log_ratio(earlier: float, later: float) -> float:
     """ln(later / earlier) by + - * / alone: the same bits everywhere, relative error below 1e-15.
 
@@ -65,13 +64,13 @@ def log_ratio(earlier: float, later: float) -> float:
     return halvings * LN2 + 2.0 * x * series
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def fixed_return(earlier: float, later: float) -> int:
     """The log return in multiples of 2**-44, halves up."""
-    return int(math.floor(log_ratio(earlier, later) * RETURN_ONE + 0.5))
+    return math.floor(log_ratio(earlier, later) * RETURN_ONE + 0.5)
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def volatility(total: int, a: int, b: int, c: int, n: int) -> float:
     """Standard deviation (ddof 1) from n, the sum and the limbs of the sum of squares.
 
@@ -99,7 +98,7 @@ def volatility(total: int, a: int, b: int, c: int, n: int) -> float:
     return math.sqrt(exact / float(n * (n - 1)) * SQUARE_UNIT)
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def square_sum(a: int, b: int, c: int) -> float:
     """A sum of squared returns from its limbs, as a float."""
     return ((float(a) * LIMB_ONE + float(b)) * LIMB_ONE + float(c)) * SQUARE_UNIT

@@ -6,8 +6,8 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 
+from richter.compiled import kernel
 from richter.engine.fixed_point import LIMB, NAN, RETURN_ONE, fixed_return, log_ratio, square_sum, volatility
 from richter.engine.state import (
     G_BI_A,
@@ -86,7 +86,7 @@ C_TAU: Final = FEATURE_NAMES.index("tau_rolling") - F_GRID
 N_GRID: Final = C_TAU + 1
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def put_second(grid: Int64, grid_f: Float64, s: int, mid: float) -> None:
     """Write second s: its mid, its return and the running totals. May be called again while s is the newest."""
     i = s & GRID_MASK
@@ -148,7 +148,7 @@ def put_second(grid: Int64, grid_f: Float64, s: int, mid: float) -> None:
     grid_f[i, G_SIGMA] = sigma
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def _position(ordered: Float64, n: int, value: float) -> int:
     """Number of the first n values of ``ordered`` below ``value``."""
     low = 0
@@ -162,14 +162,14 @@ def _position(ordered: Float64, n: int, value: float) -> int:
     return low
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def _close_gap(values: Float64) -> None:
     """Move all but the first a place to the left. As a slice from 0 on this compiles to one memmove."""
     for k in range(values.shape[0] - 1):
         values[k] = values[k + 1]
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def _make_gap(values: Float64, scratch: Float64) -> None:
     """Move all but the last a place to the right; two copies are faster than one loop backwards."""
     n = values.shape[0] - 1
@@ -180,7 +180,7 @@ def _make_gap(values: Float64, scratch: Float64) -> None:
         moved[k] = scratch[k]
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def _slide_sorted(ordered: Float64, scratch: Float64, n: int, leaving: float, entering: float) -> int:
     """Exchange one value of the sorted window for another (NaN: none); returns the new number of values."""
     i = n
@@ -201,7 +201,7 @@ def _slide_sorted(ordered: Float64, scratch: Float64, n: int, leaving: float, en
     return n
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def _tau(ordered: Float64, n: int, leaving: float, entering: float) -> float:
     """Nearest-rank 90th percentile of the window after an exchange that is not carried out."""
     i = n
@@ -227,7 +227,7 @@ def _tau(ordered: Float64, n: int, leaving: float, entering: float) -> float:
     return ordered[rank]
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def _push(
     queue_s: Int64, queue_v: Float64, slots: int, head: int, tail: int, s: int, value: float, keep: int
 ) -> tuple[int, int]:
@@ -243,7 +243,7 @@ def _push(
     return head, tail
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def _largest_since(
     queue_s: Int64, queue_v: Float64, slots: int, head: int, tail: int, s: int, floor: float
 ) -> float:
@@ -262,7 +262,7 @@ def _largest_since(
     return queue_v[low & mask]
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def finish_second(state: State, s: int) -> None:
     """Second s is final: let it enter the sorted window and the queues of extremes."""
     head = state.head
@@ -293,7 +293,7 @@ def finish_second(state: State, s: int) -> None:
     head[H_FINAL] = s
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def grid_features(state: State, e: int, newest: bool) -> None:
     """The features of the windows that end at second e, into ``cache``.
 

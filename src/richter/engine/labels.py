@@ -16,7 +16,7 @@ from richter.engine.state import Float64, Int64
 __all__ = ["HORIZON_S", "sigma_future", "volatility_spike"]
 
 HORIZON_S: Final = 60
-SOURCES_FINGERPRINT: Final = "d5d5948b049a1ab6"
+SOURCES_FINGERPRINT: Final = "586c774eab6391b1"
 """Of the modules this one compiles in; see kernel.py."""
 _SLOTS: Final = 64
 _MASK: Final = _SLOTS - 1

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from richter.compiled import kernel
 from richter.domain import ticks as tk
 from richter.engine.fixed_point import NAN
 
@@ -37,8 +37,8 @@ _FIRST_RING: Final = 256
     H_TICKER,
     H_FINAL,  # the newest final second
     H_NEWEST,  # number of the newest tick in the ring; 0 is the sentinel before the first
-    H_BEFORE_30,  # number of the last tick at or before t - 30 s
-    H_BEFORE_60,
+    H_BEFORE,  # number of the last tick at or before t - 30 s, and likewise 60 s, 300 s
+    _,
     H_BEFORE_300,
     H_CELL,  # the newest second cell
     H_PRICE,  # the last known price
@@ -177,7 +177,7 @@ def nbytes(state: State) -> int:
     return sum(array.nbytes for array in state) - state.grid_f.nbytes - state.ring_f.nbytes
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def clear(state: State) -> None:
     """Forget everything but the identity gate (connection and highest identity seen)."""
     head = state.head
@@ -185,9 +185,7 @@ def clear(state: State) -> None:
     clear_grid(state)
     head[H_STARTED] = 0
     head[H_NEWEST] = 0
-    head[H_BEFORE_30] = 0
-    head[H_BEFORE_60] = 0
-    head[H_BEFORE_300] = 0
+    head[H_BEFORE : H_BEFORE_300 + 1] = 0
     head[H_PRICE] = tk.UNKNOWN
     head[H_CHANGED_AT] = tk.NO_TIME
     head[H_PRICED_AT] = tk.NO_TIME
@@ -200,7 +198,7 @@ def clear(state: State) -> None:
     ring[0, R_VOL_U] = tk.UNKNOWN
 
 
-@njit(nogil=True, error_model="numpy")
+@kernel()
 def clear_grid(state: State) -> None:
     """Forget all seconds."""
     head = state.head

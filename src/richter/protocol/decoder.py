@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from richter.domain import ticks as tk
 from richter.errors import ContractError
-from richter.protocol import scanner
+from richter.protocol import scanner, spans
 from richter.protocol.records import Ignored, Rejected, TickRecord, decode_line, fill_row
 
 __all__ = ["Decoder", "DecoderState", "RejectedLine", "TickBlock"]
@@ -107,7 +107,8 @@ class Decoder:
         self._offset_known: list[bool] = []
         self._spelled_products = _Names()
         self._spelled_conns = _Names()
-        self._spans = np.zeros((scanner.SPANS, 2), np.int64)
+        self._spans = np.zeros((spans.SPANS, 2), np.int64)
+        self._marks = np.zeros((spans.MARKS, 4), np.int64)
 
     def decode(self, data: bytes | memoryview, *, file_conn: str, first_line: int = 1) -> TickBlock:
         """Decode whole lines.
@@ -121,7 +122,7 @@ class Decoder:
             ContractError: the last line has no newline.
         """
         text = np.frombuffer(data, np.uint8)
-        if len(text) and text[-1] != scanner.NEWLINE:
+        if len(text) and text[-1] != spans.NEWLINE:
             # The scanner finds the end of each line by its newline: without the last one it would run on.
             raise ContractError("a block of lines does not end with a newline", bytes(data[-20:]))
         ticks = np.empty((1 + len(text) // _USUAL_LINE, tk.TICK_COLUMNS), np.int64)
@@ -140,6 +141,7 @@ class Decoder:
                 (products.text, products.ends, products.codes, products.decimals),
                 (conns.text, conns.ends, conns.codes),
                 self._spans,
+                self._marks,
                 ticks,
                 origin,
                 n,
@@ -215,7 +217,7 @@ class Decoder:
 
     def _learn_spelling(self, line: bytes, record: TickRecord) -> None:
         """Let the scanner know how this line's product and connection are spelled."""
-        span = self._spans[scanner.PRODUCT_ID]
+        span = self._spans[spans.PRODUCT_ID]
         spelled = record.product_id.encode()
         if span[0] >= 0 and spelled in line:
             self._spelled_products.add(

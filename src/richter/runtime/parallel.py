@@ -100,7 +100,7 @@ def replay_parts(
     ]
     # Workers outlive a job: the folder they were started in may be another one by now.
     folder, scratch = folder.absolute(), scratch.absolute()
-    pool = joblib.Parallel(n_jobs=workers, return_as="generator")
+    pool = joblib.Parallel(n_jobs=workers, prefer="threads", return_as="generator")
     decoded: list[_Decoded] = []
     for result in pool(
         joblib.delayed(_decode)(

@@ -36,7 +36,7 @@ __all__ = [
     "split",
 ]
 
-BLOCK_BYTES: Final = 4 * 1024 * 1024
+BLOCK_BYTES: Final = 1024 * 1024
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 """With its newline."""
