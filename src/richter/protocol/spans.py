@@ -417,10 +417,7 @@ def find_same_values(
         else:
             while PLAIN[data[np.uintp(at)]]:
                 at += 1
-            # Texts by these letters may be more than values: see RAW_VOLUME.
-            if data[at] != QUOTE or (
-                kind == INNER_STRING and (data[start] == 118 or data[start] == 108 or data[start] == 104)
-            ):
+            if data[at] != QUOTE:
                 return -1
         before = marks[mark, END]
         marks[mark, START] = start
