@@ -152,14 +152,14 @@ def test_pandas_reads_the_folder(tmp_path: Path) -> None:
 
 def test_parts_are_written_once_under_a_dot_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    write_table = pq.write_table
+    rename = Path.rename
 
-    def spied(table: pa.Table, where: Path, **options: object) -> None:
-        write_table(table, where, **options)
-        written.append(Path(where).name)
-        assert not where.with_name(where.name.removeprefix(".").removesuffix(f".{os.getpid()}")).exists()
+    def spied(path: Path, target: Path) -> Path:
+        written.append(path.name)
+        assert not target.exists()
+        return rename(path, target)
 
-    monkeypatch.setattr(features.pq, "write_table", spied)
+    monkeypatch.setattr(Path, "rename", spied)
     folder = tmp_path / "log"
     before: dict[str, tuple[int, bytes]] = {}
 
@@ -304,12 +304,11 @@ def test_a_full_disk_is_said_and_leaves_no_part(tmp_path: Path, monkeypatch: pyt
     folder = tmp_path / "log"
     log = FeatureLogWriter(folder, part_rows=10)
 
-    def full(table: pa.Table, where: Path, **_: object) -> None:
-        where.write_bytes(b"PAR1")
+    def full(writer: pq.ParquetWriter, batch: pa.RecordBatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(features.pq, "write_table", full)
+        patched.setattr(features.pq.ParquetWriter, "write_batch", full)
         with pytest.raises(DataFolderError, match=r"No space left on device.*free space"):
             log.append(some(10))
 

@@ -13,6 +13,8 @@ from richter.adapters.tables.features import FeatureLogWriter
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.domain.ticks import GapCause
+from richter.engine.digest import Digest
+from richter.replay import digest
 from richter.runtime import parallel
 from richter.runtime.compare import compare_logs
 from richter.runtime.pipeline import Account, Pipeline
@@ -64,14 +66,14 @@ def line(row: list[int], product: str) -> bytes:
 
 def plain(files: list[Path], folder: Path, settings: Settings, dead: Path) -> Account:
     with DeadLetters(dead) as letters, FeatureLogWriter(folder, durable=False) as log:
-        pipeline = Pipeline(settings, dead=letters)
+        pipeline = Pipeline(settings, on_letter=lambda letter: letter.to(letters))
         for rows in pipeline.run(files):
             log.append(rows)
     return pipeline.account
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_parts_of_a_history_give_the_bits_of_the_whole(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "part_bytes"), [(1, 300_000), (2, 300_000), (3, 170_000)])
+def test_parts_of_a_history_give_the_bits_of_the_whole(tmp_path: Path, workers: int, part_bytes: int) -> None:
     options = EVERYTHING | {"hole": 0.003, "gap": 0.003}
     first = quiet_and_busy_stream(51, 30_000, 0.3, **options, longest_hole_s=3_600)
     second = quiet_and_busy_stream(52, 30_000, 0.3, **options, longest_hole_s=3_600)
@@ -91,18 +93,18 @@ def test_parts_of_a_history_give_the_bits_of_the_whole(tmp_path: Path, workers: 
     settings = Settings(data_dir=tmp_path)
     expected = plain(files, whole, settings, tmp_path / "whole.ndjson")
 
+    digests: dict[str, Digest] = {}
     FeatureLogWriter(parts, durable=False)
-    (tmp_path / "scratch").mkdir()
     with DeadLetters(tmp_path / "parts.ndjson") as dead:
         account = parallel.replay_parts(
             files,
             parts,
-            tmp_path / "scratch",
             settings,
             workers,
             dead,
+            digests,
             on_bytes=lambda size: None,
-            part_bytes=300_000,
+            part_bytes=part_bytes,
         )
 
     comparison = compare_logs(parts, whole)
@@ -112,6 +114,7 @@ def test_parts_of_a_history_give_the_bits_of_the_whole(tmp_path: Path, workers: 
         == (0, 0, 0, 0)
         for product in comparison.products.values()
     )
+    assert {name: made.hexdigest() for name, made in digests.items()} == digest(whole)
     assert account == expected
     assert account.duplicates > 700
     letters = [
@@ -130,15 +133,14 @@ def test_a_shorter_look_back_is_found_out(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(parallel, "LOOK_BACK_NS", 600 * 10**9)
 
     FeatureLogWriter(tmp_path / "parts", durable=False)
-    (tmp_path / "scratch").mkdir()
     with DeadLetters(tmp_path / "d.ndjson") as dead:
         parallel.replay_parts(
             [recording],
             tmp_path / "parts",
-            tmp_path / "scratch",
             settings,
             1,
             dead,
+            {},
             on_bytes=lambda size: None,
             part_bytes=300_000,
         )

@@ -51,7 +51,7 @@ def from_files(
         folder=Path("/dev/null"),
     ).settings
     files = expand([str(pattern) for pattern in patterns])
-    return _frame((record_batch(rows) for rows in Pipeline(settings).run(files) if len(rows)), frame)
+    return _frame((record_batch([rows]) for rows in Pipeline(settings).run(files) if len(rows)), frame)
 
 
 def read(path: str | Path, *, frame: Library = "polars") -> Any:
@@ -62,7 +62,7 @@ def read(path: str | Path, *, frame: Library = "polars") -> Any:
         SchemaMismatchError: made with another set of features.
     """
     parts_of(Path(path))
-    return _frame((record_batch(rows) for rows in read_features(Path(path))), frame)
+    return _frame((record_batch([rows]) for rows in read_features(Path(path))), frame)
 
 
 def _frame(batches: Any, frame: Library) -> Any:

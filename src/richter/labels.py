@@ -75,6 +75,6 @@ def _read(path: Path) -> Any:
     import polars as pl
     import pyarrow as pa
 
-    batches = (record_batch(rows).select(_NEEDED) for rows in read_features(path))
+    batches = (record_batch([rows]).select(_NEEDED) for rows in read_features(path))
     names = pa.schema([feature_schema().field(name) for name in _NEEDED])
     return pl.from_arrow(pa.Table.from_batches(batches, schema=names).unify_dictionaries())

@@ -85,7 +85,7 @@ def run_replay(
             workers=workers,
             on_total=bar.total,
             on_bytes=bar.advance,
-            on_rows=alerting.take if alerting else lambda rows: None,
+            on_rows=alerting.take if alerting else None,
         )
     report = alerting.finish(app.settings.data_dir / "alerts" / "replay_alerts.ndjson") if alerting else None
 

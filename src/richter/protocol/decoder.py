@@ -94,17 +94,20 @@ class Decoder:
 
     Args:
         price_decimals: decimals of a product's scaled prices.
+        names: those known beforehand, with the clock offsets of their connections.
 
     Attributes:
         state: the names behind the numbers, shared with the engine; grows.
     """
 
-    def __init__(self, price_decimals: Callable[[str], int]) -> None:
+    def __init__(self, price_decimals: Callable[[str], int], names: DecoderState | None = None) -> None:
         self._price_decimals = price_decimals
         self.state = DecoderState()
-        self._product_codes: dict[str, int] = {}
-        self._conn_codes: dict[str, int] = {}
-        self._offset_known: list[bool] = []
+        if names is not None:  # Copied: each decoder adds its own.
+            self.state = DecoderState(list(names.products), list(names.conn_ids), list(names.conn_offsets))
+        self._product_codes = {name: code for code, name in enumerate(self.state.products)}
+        self._conn_codes = {name: code for code, name in enumerate(self.state.conn_ids)}
+        self._offset_known = [True] * len(self.state.conn_ids)
         self._spelled_products = _Names()
         self._spelled_conns = _Names()
         self._spans = np.zeros((spans.SPANS, 2), np.int64)

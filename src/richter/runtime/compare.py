@@ -299,9 +299,7 @@ def _compare(
         return count
     product.compared += len(x)
     for digest, rows in zip(digests, (x, y), strict=True):
-        digest.update(
-            rows.conn_ids, rows.conn, rows.identity, rows.ts_event, rows.values, rows.cause, rows.reasons
-        )
+        digest.update(rows)
     return count
 
 

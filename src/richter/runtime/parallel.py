@@ -1,14 +1,16 @@
 """Replay on several cores: history splits anywhere, because no value looks back further than LOOK_BACK.
 
-First every part of the input is decoded, in parallel, into integers. What a part needs to know of those before it
-(names, clock offsets, how far each connection had come) is then merged in order. Last, in parallel again, each part is
-computed from a LOOK_BACK before its beginning on and written as a part of the feature log. The bits are those of the
-plain replay.
+First the input is surveyed, in parallel: what a part needs to know of those before it is names, clock offsets, how far
+each connection had come, and where LOOK_BACK before its beginning lies. Then, in parallel again, each part is computed
+from there on and written as a part of the feature log. The bits are those of the plain replay.
+
+Workers are threads: reading, computing, writing and hashing all leave Python's lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,266 +19,255 @@ import numpy as np
 
 from richter.adapters.recording import reader
 from richter.adapters.recording.dead import DeadLetters
-from richter.adapters.tables.features import write_part
+from richter.adapters.recording.reader import Range
+from richter.adapters.tables.features import PartWriter, read_features
 from richter.config import Settings
 from richter.domain import ticks as tk
-from richter.engine import kernel as k
-from richter.engine.engine import Counts, Engine
+from richter.engine.digest import Digest, pack
 from richter.engine.rows import FeatureRows
 from richter.engine.table import LOOK_BACK_S
-from richter.protocol.decoder import Decoder, RejectedLine
-from richter.runtime.pipeline import Account, bury, file_connection
+from richter.protocol.decoder import Decoder, DecoderState
+from richter.runtime.pipeline import Account, Letter, Pipeline, file_connection
 
 __all__ = ["replay_parts"]
 
-PART_BYTES: Final = 48 * 1024 * 1024
+PART_BYTES: Final = 64 * 1024 * 1024
 LOOK_BACK_NS: Final = LOOK_BACK_S * 1_000_000_000
+AHEAD_NS: Final = 2_000_000_000
+SURVEY_SHARE: Final = 0.2
+"""Of the whole work, for the progress bar."""
 Identity = tuple[int, int, int]
 
 
-class _Decoded(msgspec.Struct):
-    """What a part of the input holds; its ticks are in a file."""
+class _Facts(msgspec.Struct):
+    """What a block of lines holds.
 
-    ticks: Path
-    account: Account
-    rejected: list[RejectedLine]
-    left_out: list[reader.Rejected]
+    Attributes:
+        part: number of the part it belongs to.
+        start: where it begins.
+        earliest: product -> its earliest event time.
+        settled: product -> its first tick that no engine takes for one from the future: event time, connection,
+            identity.
+        furthest: (product, connection) -> highest identity.
+    """
+
+    part: int
+    start: Range
+    earliest: dict[str, int]
+    settled: dict[str, tuple[int, str, Identity]]
+    furthest: dict[tuple[str, str], Identity]
+
+
+class _Survey(msgspec.Struct):
+    """A part's blocks in order, its names in order of appearance, and its connections' clock offsets."""
+
+    blocks: list[_Facts]
     products: list[str]
     conn_ids: list[str]
     offsets: list[int | None]
-    furthest: dict[tuple[int, int], Identity]
-    first_time: dict[int, int]
-    earliest: dict[int, int]
+    bytes: int
 
 
-class _Names(msgspec.Struct):
-    """Names and offsets merged over all parts."""
+class _Job(msgspec.Struct):
+    """A part to compute, the ranges that are its look-back, and how far connections had come before those."""
 
-    products: list[str]
-    conn_ids: list[str]
-    offsets: list[int]
-
-
-class _Saved(msgspec.Struct):
-    """A part's ticks on disk, and what its codes are in the merged names."""
-
-    path: Path
-    product_codes: np.ndarray[Any, Any]
-    conn_codes: np.ndarray[Any, Any]
+    part: Range
+    look_back: list[Range]
+    known: dict[tuple[str, str], Identity]
 
 
 class _Computed(msgspec.Struct):
-    counts: Counts
-    ahead: list[tuple[int, int]]  # line number and event time of each stamp from the future
+    """What became of a part; ``packed``: the bytes that each product's digest is of."""
+
+    account: Account
+    letters: list[Letter]
+    packed: dict[str, list[bytes]]
 
 
 def replay_parts(
     files: list[Path],
     folder: Path,
-    scratch: Path,
     settings: Settings,
     workers: int,
     dead: DeadLetters,
+    digests: dict[str, Digest],
     *,
     on_bytes: Callable[[int], None],
+    on_rows: Callable[[FeatureRows], None] | None = None,
     part_bytes: int = PART_BYTES,
 ) -> Account:
-    """Replay files into the parts of a feature log, on `workers` processes.
+    """Replay files into the parts of a feature log, on `workers` threads.
 
     Args:
         files: recordings, in order.
         folder: the feature log; its empty first part is there.
-        scratch: a folder for decoded ticks.
         settings: staleness and price scales.
-        workers: processes.
+        workers: threads.
         dead: where unreadable lines go.
-        on_bytes: told of bytes as they are decoded.
+        digests: product -> its digest, advanced.
+        on_bytes: told of bytes as they are done.
+        on_rows: told of the rows in order.
         part_bytes: about so many bytes make a part.
     """
     import joblib
 
-    ranges = [
-        part for path in files for part in reader.split(path, max(1, round(path.stat().st_size / part_bytes)))
-    ]
-    # Workers outlive a job: the folder they were started in may be another one by now.
-    folder, scratch = folder.absolute(), scratch.absolute()
+    parts = [part for path in files for part in _split(path, part_bytes, workers)]
     pool = joblib.Parallel(n_jobs=workers, prefer="threads", return_as="generator")
-    decoded: list[_Decoded] = []
-    for result in pool(
-        joblib.delayed(_decode)(
-            msgspec.structs.replace(part, path=part.path.absolute()), scratch / f"{number:06d}.npy", settings
-        )
-        for number, part in enumerate(ranges)
-    ):
-        decoded.append(result)
-        on_bytes(result.account.bytes)
-    names, saved = _merge(decoded)
-    starts = _starts(decoded, saved)
-    known = _known_before(decoded, saved)
+    surveys: list[_Survey] = []
+    for survey in pool(joblib.delayed(_survey)(number, part, settings) for number, part in enumerate(parts)):
+        surveys.append(survey)
+        on_bytes(round(survey.bytes * SURVEY_SHARE))
+    names = _merge(surveys)
     account = Account(files=len(files))
+    targets = [folder / f"part-{number + 1:06d}.parquet" for number in range(len(parts))]
     results: Iterable[_Computed] = pool(
-        joblib.delayed(_compute)(
-            saved[start : number + 1],
-            names,
-            known[start],
-            folder / f"part-{number + 1:06d}.parquet",
-            settings,
-        )
-        for number, start in enumerate(starts)
+        joblib.delayed(_compute)(job, names, target, settings)
+        for job, target in zip(_jobs(parts, surveys), targets, strict=True)
     )
-    for part, decoded_part, computed in zip(ranges, decoded, results, strict=True):
-        account.absorb(decoded_part.account, computed.counts)
-        source = str(part.path)
-        for left_out in decoded_part.left_out:
-            bury(account, dead, left_out.reason.value, left_out.data, source, left_out.line)
-        for line in decoded_part.rejected:
-            bury(account, dead, line.reason, line.data, source, line.line_no)
-        if computed.ahead:
-            times = dict(computed.ahead)
-            for number, data in _lines(part, set(times)):
-                bury(account, dead, "stamped more than 2 s ahead", data, source, number, times[number])
+    for target, survey, computed in zip(targets, surveys, results, strict=True):
+        account.absorb(computed.account)
+        for letter in computed.letters:
+            letter.to(dead)
+        for product, packed in computed.packed.items():
+            for rows in packed:
+                digests.setdefault(product, Digest()).add(rows)
+        if on_rows is not None:
+            for batch in read_features(target):
+                on_rows(batch)
+        on_bytes(survey.bytes - round(survey.bytes * SURVEY_SHARE))
     return account
 
 
-def _decode(part: reader.Range, target: Path, settings: Settings) -> _Decoded:
+def _split(path: Path, part_bytes: int, workers: int) -> list[Range]:
+    """Parts of about `part_bytes`; of a long file as many as keep all workers busy to its end."""
+    parts = max(1, round(path.stat().st_size / part_bytes))
+    return reader.split(path, parts if parts < workers else math.ceil(parts / workers) * workers)
+
+
+def _survey(number: int, part: Range, settings: Settings) -> _Survey:
     decoder = Decoder(settings.decimals_for)
+    names = decoder.state
     conn = file_connection(part.path)
-    account = Account()
-    rejected: list[RejectedLine] = []
-    left_out: list[reader.Rejected] = []
-    blocks = []
+    survey = _Survey([], names.products, names.conn_ids, [], 0)
     for block in reader.read_blocks(
-        part.path, part.start, part.stop, first_line=part.first_line, on_rejected=left_out.append
+        part.path,
+        part.start,
+        part.stop,
+        first_line=part.first_line,
+        on_rejected=lambda rejected: None,
     ):
-        decoded = decoder.decode(block.data, file_conn=conn, first_line=block.first_line)
-        account.add(decoded, Counts())
-        account.bytes += len(block.data)
-        rejected.extend(decoded.rejected)
-        blocks.append(np.concatenate([decoded.ticks, decoded.origin[:, 2:]], axis=1))
-    ticks = np.concatenate(blocks) if blocks else np.empty((0, tk.TICK_COLUMNS + 1), np.int64)
-    np.save(target, ticks)
-    furthest: dict[tuple[int, int], Identity] = {}
-    first_time: dict[int, int] = {}
-    earliest: dict[int, int] = {}
-    if len(ticks):
-        by_identity = np.lexsort(ticks[:, [tk.TICKER_INDEX, tk.EVENT_INDEX, tk.FRAME_NO]].T)
-        # The last one of a pair in ascending order stays.
-        for product, connection, frame, event, ticker in ticks[by_identity][
-            :, [tk.PRODUCT, tk.CONN, tk.FRAME_NO, tk.EVENT_INDEX, tk.TICKER_INDEX]
-        ][_last_of_pairs(ticks[by_identity])].tolist():
-            furthest[product, connection] = frame, event, ticker
-        for product in np.unique(ticks[:, tk.PRODUCT]).tolist():
-            times = ticks[ticks[:, tk.PRODUCT] == product, tk.TS_EVENT]
-            first_time[product] = int(times[0])
-            earliest[product] = int(times.min())
-    return _Decoded(
-        target,
-        account,
-        rejected,
-        left_out,
-        decoder.state.products,
-        decoder.state.conn_ids,
-        decoder.known_offsets,
-        furthest,
-        first_time,
-        earliest,
-    )
+        ticks = decoder.decode(block.data, file_conn=conn, first_line=block.first_line).ticks
+        start = Range(part.path, block.offset, part.stop, block.first_line)
+        survey.blocks.append(_facts(number, start, ticks, names))
+        survey.bytes += len(block.data)
+    survey.offsets = decoder.known_offsets
+    return survey
 
 
-def _last_of_pairs(ticks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Row of the last tick of each (product, connection)."""
-    _, last = np.unique(ticks[::-1, tk.PRODUCT] * (1 << 32) + ticks[::-1, tk.CONN], return_index=True)
-    return len(ticks) - 1 - last
+def _facts(part: int, start: Range, ticks: np.ndarray[Any, Any], names: DecoderState) -> _Facts:
+    facts = _Facts(part, start, {}, {}, {})
+    for code, mine in _by_code(ticks, tk.PRODUCT):
+        product = names.products[code]
+        times, received = mine[:, tk.TS_EVENT], mine[:, tk.TS_RECV]
+        facts.earliest[product] = int(times.min())
+        settled = np.flatnonzero((received == tk.NO_TIME) | (times - received <= AHEAD_NS))
+        if len(settled):
+            first = mine[settled[0]]
+            facts.settled[product] = int(first[tk.TS_EVENT]), names.conn_ids[first[tk.CONN]], _identity(first)
+        for conn, furthest in _by_code(mine, tk.CONN):
+            for column in (tk.FRAME_NO, tk.EVENT_INDEX, tk.TICKER_INDEX):
+                furthest = furthest[furthest[:, column] == furthest[:, column].max()]
+            facts.furthest[product, names.conn_ids[conn]] = _identity(furthest[0])
+    return facts
 
 
-def _merge(decoded: list[_Decoded]) -> tuple[_Names, list[_Saved]]:
-    products: dict[str, int] = {}
-    conns: dict[str, int] = {}
-    offsets: dict[int, int] = {}
-    saved = []
-    for part in decoded:
-        product_codes = [products.setdefault(name, len(products)) for name in part.products]
-        conn_codes = [conns.setdefault(name, len(conns)) for name in part.conn_ids]
-        for code, offset in zip(conn_codes, part.offsets, strict=True):
-            if offset is not None:
-                offsets.setdefault(code, offset)
-        saved.append(_Saved(part.ticks, np.array(product_codes, np.int64), np.array(conn_codes, np.int64)))
-    names = _Names(list(products), list(conns), [offsets.get(code, 0) for code in range(len(conns))])
-    return names, saved
+def _identity(tick: np.ndarray[Any, Any]) -> Identity:
+    frame, event, ticker = tick[tk.FRAME_NO : tk.TICKER_INDEX + 1].tolist()
+    return frame, event, ticker
 
 
-def _starts(decoded: list[_Decoded], saved: list[_Saved]) -> list[int]:
-    """For each part, the part to begin from so that LOOK_BACK of every product lies before it."""
-    starts = []
-    for number, part in enumerate(decoded):
-        needed = {
-            int(saved[number].product_codes[code]): time - LOOK_BACK_NS
-            for code, time in part.earliest.items()
-        }
-        start = number
-        while start > 0 and needed:
-            start -= 1
-            for code, time in decoded[start].first_time.items():
-                product = int(saved[start].product_codes[code])
-                if product in needed and time <= needed[product]:
-                    del needed[product]
-        starts.append(start)
-    return starts
+def _by_code(ticks: np.ndarray[Any, Any], column: int) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+    """The ticks of each code in a column; without a copy where there is one code."""
+    codes = ticks[:, column]
+    if len(ticks) and (codes == codes[0]).all():
+        yield int(codes[0]), ticks
+        return
+    for code in np.unique(codes).tolist():
+        yield code, ticks[codes == code]
 
 
-def _known_before(decoded: list[_Decoded], saved: list[_Saved]) -> list[dict[tuple[int, int], Identity]]:
-    """How far each (product, connection) had come before each part."""
-    known: list[dict[tuple[int, int], Identity]] = [{}]
-    for part, codes in zip(decoded, saved, strict=True):
-        after = dict(known[-1])
-        for (product, conn), identity in part.furthest.items():
-            key = int(codes.product_codes[product]), int(codes.conn_codes[conn])
-            after[key] = max(identity, after.get(key, identity))
-        known.append(after)
-    return known
+def _merge(surveys: list[_Survey]) -> DecoderState:
+    """All names and, of each connection, the first known offset."""
+    products: dict[str, None] = {}
+    offsets: dict[str, int | None] = {}
+    for survey in surveys:
+        products.update(dict.fromkeys(survey.products))
+        for conn_id, offset in zip(survey.conn_ids, survey.offsets, strict=True):
+            if offsets.get(conn_id) is None:
+                offsets[conn_id] = offset
+    return DecoderState(list(products), list(offsets), [offset or 0 for offset in offsets.values()])
 
 
-def _compute(
-    parts: list[_Saved],
-    names: _Names,
-    known: dict[tuple[int, int], Identity],
-    target: Path,
-    settings: Settings,
-) -> _Computed:
-    """Write the rows of the last part; those before it are its look-back."""
-    engine = Engine(
-        names.products,
-        stale_after_s=settings.stale_after_s,
-        price_decimals=settings.decimals_for,
-        conn_offsets=names.offsets,
-    )
-    for (product, conn), identity in known.items():
-        engine.remember(product, conn, identity)
-    for earlier in parts[:-1]:
-        engine.process(_load(earlier)[0])
-    ticks, lines = _load(parts[-1])
-    block = engine.process(ticks)
-    rows = FeatureRows.of(ticks, block, names.products, names.conn_ids, float(settings.stale_after_s))
-    if len(rows):
-        write_part(target, rows, durable=False)
-    ahead = np.flatnonzero((block.meta[:, k.OUTCOME] & 3) == k.AHEAD)
-    return _Computed(block.counts(), [(int(lines[i]), int(ticks[i, tk.TS_EVENT])) for i in ahead.tolist()])
+def _jobs(parts: list[Range], surveys: list[_Survey]) -> Iterator[_Job]:
+    """The parts with what each needs to know of those before it."""
+    before: list[_Facts] = []
+    reached: dict[tuple[str, str], Identity] = {}
+    known: dict[tuple[str, str], Identity] = {}
+    passed = 0
+    for part, survey in zip(parts, surveys, strict=True):
+        first = _look_back(before, {product for product, _ in reached}, survey.blocks)
+        if first < passed:  # A look-back hardly ever begins before that of the part before.
+            known, passed = {}, 0
+        for facts in before[passed:first]:
+            _advance(known, facts)
+        passed = first
+        starts = {facts.part: facts.start for facts in reversed(before[first:])}
+        yield _Job(part, [starts[number] for number in sorted(starts)], dict(known))
+        for facts in survey.blocks:
+            # A tick that is there for the second time says nothing of how far back its block reaches.
+            for product, (_, conn_id, identity) in list(facts.settled.items()):
+                if identity <= reached.get((product, conn_id), (-1, -1, -1)):
+                    del facts.settled[product]
+            _advance(reached, facts)
+        before += survey.blocks
 
 
-def _load(part: _Saved) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """A part's ticks in the merged codes, and their line numbers."""
-    saved = np.load(part.path)
-    ticks = np.ascontiguousarray(saved[:, : tk.TICK_COLUMNS])
-    if len(ticks):
-        ticks[:, tk.PRODUCT] = part.product_codes[ticks[:, tk.PRODUCT]]
-        ticks[:, tk.CONN] = part.conn_codes[ticks[:, tk.CONN]]
-    return ticks, saved[:, tk.TICK_COLUMNS]
+def _advance(known: dict[tuple[str, str], Identity], facts: _Facts) -> None:
+    for pair, identity in facts.furthest.items():
+        known[pair] = max(identity, known.get(pair, identity))
 
 
-def _lines(part: reader.Range, wanted: set[int]) -> Iterable[tuple[int, bytes]]:
-    for block in reader.read_blocks(
-        part.path, part.start, part.stop, first_line=part.first_line, on_rejected=lambda rejected: None
-    ):
-        for number, line in enumerate(block.lines(), block.first_line):
-            if number in wanted:
-                yield number, line
+def _look_back(before: list[_Facts], seen: set[str], blocks: list[_Facts]) -> int:
+    """The block to begin from so that LOOK_BACK of every product lies before `blocks`."""
+    needed: dict[str, int] = {}
+    for facts in blocks:
+        for product, time in facts.earliest.items():
+            needed[product] = min(time - LOOK_BACK_NS, needed.get(product, time))
+    first = len(before)
+    missing = needed.keys() & seen
+    while missing and first:
+        first -= 1
+        for product, (time, *_) in before[first].settled.items():
+            if product in missing and time <= needed[product]:
+                missing.remove(product)
+    return first
+
+
+def _compute(job: _Job, names: DecoderState, target: Path, settings: Settings) -> _Computed:
+    """Write the rows of a part."""
+    pipeline = Pipeline(settings, names=names)
+    for (product, conn_id), identity in job.known.items():
+        pipeline.engine.remember(names.products.index(product), names.conn_ids.index(conn_id), identity)
+    for _ in pipeline.ranges(job.look_back):
+        pass
+    letters: list[Letter] = []
+    pipeline.account, pipeline.on_letter = Account(), letters.append
+    writer = PartWriter(target, durable=False)
+    packed: dict[str, list[bytes]] = {}
+    for rows in pipeline.ranges([job.part]):
+        if len(rows):
+            writer.add(rows)
+            for code in np.unique(rows.product).tolist():
+                packed.setdefault(rows.products[code], []).append(pack(rows.of_product(code)))
+    writer.finish()
+    return _Computed(pipeline.account, letters, packed)

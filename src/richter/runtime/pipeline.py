@@ -15,9 +15,9 @@ from richter.domain import ticks as tk
 from richter.engine import kernel as k
 from richter.engine.engine import Counts, Engine
 from richter.engine.rows import FeatureRows
-from richter.protocol.decoder import Decoder, TickBlock
+from richter.protocol.decoder import Decoder, DecoderState, TickBlock
 
-__all__ = ["Account", "Pipeline", "bury", "file_connection"]
+__all__ = ["Account", "Letter", "Pipeline", "file_connection"]
 
 
 class Account(msgspec.Struct):
@@ -41,40 +41,34 @@ class Account(msgspec.Struct):
         """Count a block."""
         self.lines += block.lines
         self.ticks += len(block.ticks)
-        self._add_counts(counts)
-        for kind, number in block.ignored.items():
-            self.ignored[kind] = self.ignored.get(kind, 0) + number
-
-    def absorb(self, part: Account, counts: Counts) -> None:
-        """Add the account of a part that was decoded elsewhere, and what became of its ticks."""
-        self.bytes += part.bytes
-        self.lines += part.lines
-        self.ticks += part.ticks
-        for kind, number in part.ignored.items():
-            self.ignored[kind] = self.ignored.get(kind, 0) + number
-        self._add_counts(counts)
-
-    def _add_counts(self, counts: Counts) -> None:
         self.rows += counts.rows
         self.duplicates += counts.duplicates
         self.clamped += counts.clamped
         self.segments += counts.segments
+        for kind, number in block.ignored.items():
+            self.ignored[kind] = self.ignored.get(kind, 0) + number
+
+    def absorb(self, part: Account) -> None:
+        """Add the account of a part."""
+        for name in ("files", "bytes", "lines", "ticks", "rows", "duplicates", "clamped", "segments"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        for total, more in ((self.ignored, part.ignored), (self.dead, part.dead)):
+            for kind, number in more.items():
+                total[kind] = total.get(kind, 0) + number
 
 
-def bury(
-    account: Account,
-    dead: DeadLetters | None,
-    reason: str,
-    data: bytes,
-    source: str,
-    line: int,
-    ts: int | None = None,
-) -> None:
-    """Keep a dead letter and count it by kind: what a reason says of values does not count."""
-    kind = reason.rsplit(": ", 1)[-1].split(" for price_decimals")[0]
-    account.dead[kind] = account.dead.get(kind, 0) + 1
-    if dead is not None:
-        dead.add(reason, data, source=source, line=line, ts=ts)
+class Letter(msgspec.Struct, frozen=True):
+    """What could not be used: why, its bytes, where they were, and their event time where it is known."""
+
+    reason: str
+    data: bytes
+    source: str
+    line: int
+    ts: int | None = None
+
+    def to(self, dead: DeadLetters) -> None:
+        """Keep it in a dead-letter file."""
+        dead.add(self.reason, self.data, source=self.source, line=self.line, ts=self.ts)
 
 
 def file_connection(path: Path) -> str:
@@ -87,42 +81,54 @@ class Pipeline:
 
     Args:
         settings: staleness and price scales.
-        dead: where unreadable lines go; None only counts them.
+        names: products, connections and clock offsets that are known beforehand.
+        on_letter: told of what cannot be used.
         on_bytes: told of each block's bytes as it is done, for a progress bar.
+
+    Attributes:
+        account: where every line went.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        dead: DeadLetters | None = None,
+        names: DecoderState | None = None,
+        on_letter: Callable[[Letter], None] = lambda letter: None,
         on_bytes: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.settings = settings
-        self.decoder = Decoder(settings.decimals_for)
-        names = self.decoder.state
+        self.account = Account()
+        self.on_letter = on_letter
+        self._on_bytes = on_bytes
+        self._decoder = Decoder(settings.decimals_for, names)
+        self.names = self._decoder.state
         self.engine = Engine(
-            names.products,
+            self.names.products,
             stale_after_s=settings.stale_after_s,
             price_decimals=settings.decimals_for,
-            conn_offsets=names.conn_offsets,
+            conn_offsets=self.names.conn_offsets,
         )
-        self.account = Account()
-        self._dead = dead
-        self._on_bytes = on_bytes
 
     def run(self, files: list[Path]) -> Iterator[FeatureRows]:
         """The rows of the files' ticks, a block at a time."""
         for path in files:
             self.account.files += 1
-            source = str(path)
+            yield from self.ranges([reader.Range(path, 0, None, 1)])
+
+    def ranges(self, parts: list[reader.Range]) -> Iterator[FeatureRows]:
+        """The rows of the ticks in parts of files."""
+        for part in parts:
+            source = str(part.path)
 
             def left_out(rejected: reader.Rejected, source: str = source) -> None:
-                self._bury(rejected.reason.value, rejected.data, source, rejected.line)
+                self._bury(Letter(rejected.reason.value, rejected.data, source, rejected.line))
 
-            conn = file_connection(path)
-            for block in reader.read_blocks(path, on_rejected=left_out):
-                ticks = self.decoder.decode(block.data, file_conn=conn, first_line=block.first_line)
+            conn = file_connection(part.path)
+            for block in reader.read_blocks(
+                part.path, part.start, part.stop, first_line=part.first_line, on_rejected=left_out
+            ):
+                ticks = self._decoder.decode(block.data, file_conn=conn, first_line=block.first_line)
                 yield self._rows(ticks, block.data, source)
                 self.account.bytes += len(block.data)
                 self._on_bytes(len(block.data))
@@ -132,21 +138,22 @@ class Pipeline:
         counts = result.counts()
         self.account.add(block, counts)
         for rejected in block.rejected:
-            self._bury(rejected.reason, rejected.data, source, rejected.line_no)
+            self._bury(Letter(rejected.reason, rejected.data, source, rejected.line_no))
         if counts.ahead:
             for i in ((result.meta[:, k.OUTCOME] & 3) == k.AHEAD).nonzero()[0].tolist():
                 start, end, line = block.origin[i].tolist()
-                self._bury(
-                    "stamped more than 2 s ahead",
-                    bytes(data[start:end]),
-                    source,
-                    line,
-                    int(block.ticks[i, tk.TS_EVENT]),
-                )
-        names = self.decoder.state
+                ts = int(block.ticks[i, tk.TS_EVENT])
+                self._bury(Letter("stamped more than 2 s ahead", bytes(data[start:end]), source, line, ts))
         return FeatureRows.of(
-            block.ticks, result, names.products, names.conn_ids, float(self.settings.stale_after_s)
+            block.ticks,
+            result,
+            self.names.products,
+            self.names.conn_ids,
+            float(self.settings.stale_after_s),
         )
 
-    def _bury(self, reason: str, data: bytes, source: str, line: int, ts: int | None = None) -> None:
-        bury(self.account, self._dead, reason, data, source, line, ts)
+    def _bury(self, letter: Letter) -> None:
+        # Counted by kind: what a reason says of values does not count.
+        kind = letter.reason.rsplit(": ", 1)[-1].split(" for price_decimals")[0]
+        self.account.dead[kind] = self.account.dead.get(kind, 0) + 1
+        self.on_letter(letter)

@@ -11,7 +11,7 @@ import msgspec
 
 from richter.adapters.recording.dead import DeadLetters
 from richter.adapters.recording.reader import expand
-from richter.adapters.tables.features import FeatureLogWriter, read_features, replace_log
+from richter.adapters.tables.features import FeatureLogWriter, replace_log
 from richter.config import Settings
 from richter.engine.digest import Digest, schema_id
 from richter.engine.rows import FeatureRows
@@ -46,10 +46,7 @@ class Replayed(msgspec.Struct):
 def digest_rows(digests: dict[str, Digest], rows: FeatureRows) -> None:
     """Add rows to their products' digests."""
     for code in sorted(set(rows.product.tolist())) if len(rows.products) > 1 else ([0] if len(rows) else []):
-        mine = rows.of_product(code)
-        digests.setdefault(rows.products[code], Digest()).update(
-            mine.conn_ids, mine.conn, mine.identity, mine.ts_event, mine.values, mine.cause, mine.reasons
-        )
+        digests.setdefault(rows.products[code], Digest()).update(rows.of_product(code))
 
 
 def replay(
@@ -61,7 +58,7 @@ def replay(
     workers: int = 1,
     on_total: Callable[[int], None] = lambda total: None,
     on_bytes: Callable[[int], None] = lambda size: None,
-    on_rows: Callable[[FeatureRows], None] = lambda rows: None,
+    on_rows: Callable[[FeatureRows], None] | None = None,
 ) -> Replayed:
     """Recompute the features of recordings into `out`; compare them with another log.
 
@@ -92,20 +89,17 @@ def replay(
             FeatureLogWriter(building, durable=False) as log,
         ):
             if workers == 1:
-                pipeline = Pipeline(settings, dead=dead, on_bytes=on_bytes)
+                pipeline = Pipeline(settings, on_letter=lambda letter: letter.to(dead), on_bytes=on_bytes)
                 for rows in pipeline.run(files):
                     digest_rows(digests, rows)
-                    on_rows(rows)
+                    if on_rows is not None:
+                        on_rows(rows)
                     log.append(rows)
                 account = pipeline.account
             else:
-                scratch = building / ".decoded"
-                scratch.mkdir()
-                account = replay_parts(files, building, scratch, settings, workers, dead, on_bytes=on_bytes)
-                shutil.rmtree(scratch)
-                for rows in read_features(building):
-                    digest_rows(digests, rows)
-                    on_rows(rows)
+                account = replay_parts(
+                    files, building, settings, workers, dead, digests, on_bytes=on_bytes, on_rows=on_rows
+                )
         if account.rows == 0:
             kept = f"; what could not be read is in {dead_path}" if account.dead else ""
             raise InputFileError(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Final, Self
@@ -25,15 +26,16 @@ from richter.errors import DataFolderError, InputFileError, SchemaMismatchError
 
 __all__ = [
     "FeatureLogWriter",
+    "PartWriter",
     "feature_schema",
     "parts_of",
     "read_features",
     "record_batch",
     "replace_log",
-    "write_part",
 ]
 
 PART_ROWS: Final = 100_000
+GROUP_ROWS: Final = 16_384
 _SCHEMA_KEY: Final = b"richter.schema_id"
 _CAUSES: Final = ["", *(cause.name.lower() for cause in GapCause if cause)]
 _REASON_TEXTS: Final = [reason_text(bits) for bits in range(1 << len(Reason))]
@@ -62,27 +64,37 @@ def feature_schema() -> pa.Schema:
     )
 
 
-def record_batch(rows: FeatureRows) -> pa.RecordBatch:
-    """Rows as Arrow, in the columns of `feature_schema`."""
+def record_batch(batches: list[FeatureRows]) -> pa.RecordBatch:
+    """Rows as Arrow, in the columns of `feature_schema`; the batches share their names, the last one has all."""
+    names = batches[-1]
 
-    def text(codes: np.ndarray, names: list[str]) -> pa.DictionaryArray:
+    def joined(column: Callable[[FeatureRows], np.ndarray]) -> np.ndarray:
+        return np.concatenate([column(rows) for rows in batches])
+
+    def text(codes: np.ndarray, texts: Sequence[str]) -> pa.DictionaryArray:
         used, small = np.unique(codes, return_inverse=True)
         return pa.DictionaryArray.from_arrays(
-            small.astype(np.int32), pa.array([names[code] for code in used.tolist()], pa.string())
+            small.astype(np.int32), pa.array([texts[code] for code in used.tolist()], pa.string())
         )
 
-    columns = np.ascontiguousarray(rows.values.T)
+    # Turned block by block: each fits the cache.
+    columns = np.empty((1 + len(FEATURE_NAMES), sum(map(len, batches))))
+    start = 0
+    for rows in batches:
+        columns[:, start : start + len(rows)] = rows.values.T
+        start += len(rows)
+    reasons = joined(lambda rows: rows.reasons)
     arrays = [
-        text(rows.product, list(rows.products)),
-        text(rows.conn, list(rows.conn_ids)),
-        *(np.ascontiguousarray(rows.identity[:, column]) for column in range(3)),
-        np.ascontiguousarray(rows.ts_event),
-        np.ascontiguousarray(rows.ts_recv),
-        text(rows.cause, _CAUSES),
-        np.ascontiguousarray(rows.gap_from),
-        rows.reasons == 0,
-        text(rows.reasons, _REASON_TEXTS),
-        np.full(len(rows), rows.stale_after_s),
+        text(joined(lambda rows: rows.product), names.products),
+        text(joined(lambda rows: rows.conn), names.conn_ids),
+        *np.ascontiguousarray(joined(lambda rows: rows.identity).T),
+        joined(lambda rows: rows.ts_event),
+        joined(lambda rows: rows.ts_recv),
+        text(joined(lambda rows: rows.cause), _CAUSES),
+        joined(lambda rows: rows.gap_from),
+        reasons == 0,
+        text(reasons, _REASON_TEXTS),
+        joined(lambda rows: np.full(len(rows), rows.stale_after_s)),
         *columns,
     ]
     schema = feature_schema()
@@ -95,36 +107,77 @@ def record_batch(rows: FeatureRows) -> pa.RecordBatch:
     )
 
 
-def write_part(path: Path, rows: FeatureRows | None, *, durable: bool) -> None:
-    """Write one part: a temporary dot-name, fsync where `durable`, rename."""
-    table = (
-        feature_schema().empty_table()
-        if rows is None
-        else pa.Table.from_batches([record_batch(rows)], schema=feature_schema())
-    )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pq.write_table(
-            table,
-            temporary,
-            compression="lz4",
-            use_dictionary=["product_id", "conn_id", "gap_before", "reasons"],
-            write_statistics=["ts_event"],
-            store_schema=True,
-        )
-        if durable:
-            _sync(temporary)
-        temporary.rename(path)
-        if durable:
-            _sync(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataFolderError(
-            # Arrow's own wording is a paragraph.
-            f"cannot write the feature log ({os.strerror(error.errno) if error.errno else error})",
-            str(path),
-            "free space or give another --out or --data",
-        ) from error
+class PartWriter:
+    """Writes one part of a feature log, row group by row group: a dot-name, fsync where `durable`, rename.
+
+    Args:
+        path: of the part.
+        durable: fsync it when it is done.
+    """
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        self.path = path
+        self.rows = 0
+        self._durable = durable
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        self._pending: list[FeatureRows] = []
+        self._pending_rows = 0
+        self._file = ExitStack()
+        with self._guarded():
+            writer = pq.ParquetWriter(
+                self._temporary,
+                feature_schema(),
+                compression="lz4",
+                use_dictionary=["product_id", "conn_id", "gap_before", "reasons"],
+                write_statistics=["ts_event"],
+            )
+            self._write = self._file.enter_context(writer).write_batch
+
+    def add(self, rows: FeatureRows) -> None:
+        """Add rows; full row groups go to the file."""
+        self._pending.append(rows)
+        self._pending_rows += len(rows)
+        self.rows += len(rows)
+        if self._pending_rows >= GROUP_ROWS:
+            self._write_group()
+
+    def finish(self) -> None:
+        """Give the part its name."""
+        self._write_group()
+        with self._guarded():
+            self._file.close()
+            if self._durable:
+                _sync(self._temporary)
+            self._temporary.rename(self.path)
+            if self._durable:
+                _sync(self.path.parent)
+
+    def discard(self) -> None:
+        """Leave nothing of the part behind."""
+        self._pending = []
+        with suppress(OSError, pa.ArrowException):
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _write_group(self) -> None:
+        if self._pending_rows:
+            with self._guarded():
+                self._write(record_batch(self._pending))
+        self._pending = []
+        self._pending_rows = 0
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.discard()
+            raise DataFolderError(
+                # Arrow's own wording is a paragraph.
+                f"cannot write the feature log ({os.strerror(error.errno) if error.errno else error})",
+                str(self.path),
+                "free space or give another --out or --data",
+            ) from error
 
 
 def _sync(path: Path) -> None:
@@ -148,8 +201,7 @@ class FeatureLogWriter:
         self.folder = folder
         self._part_rows = part_rows
         self._durable = durable
-        self._pending: list[FeatureRows] = []
-        self._pending_rows = 0
+        self._part: PartWriter | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -161,35 +213,35 @@ class FeatureLogWriter:
             self._move_aside()
             self._next = 0
         if self._next == 0:
-            write_part(self._path(), None, durable=durable)
+            PartWriter(self._path(), durable=durable).finish()
             self._next = 1
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.flush()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.flush()
+        elif self._part is not None:
+            self._part.discard()
 
     def append(self, rows: FeatureRows) -> None:
         """Add rows; full parts go to disk."""
         while len(rows):
-            room = self._part_rows - self._pending_rows
-            if self._pending and self._pending[-1].stale_after_s != rows.stale_after_s:
-                self.flush()
-                continue
-            self._pending.append(rows.take(slice(0, room)))
-            self._pending_rows += len(self._pending[-1])
+            if self._part is None:
+                self._part = PartWriter(self._path(), durable=self._durable)
+            room = self._part_rows - self._part.rows
+            self._part.add(rows.take(slice(0, room)))
             rows = rows.take(slice(room, None))
-            if self._pending_rows >= self._part_rows:
+            if self._part.rows >= self._part_rows:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is pending as a part."""
-        if self._pending_rows:
-            write_part(self._path(), concat(self._pending), durable=self._durable)
+        """Give what was added since the last part a name; until then no reader sees it."""
+        if self._part is not None:
+            part, self._part = self._part, None
+            part.finish()
             self._next += 1
-        self._pending = []
-        self._pending_rows = 0
 
     def _is_foreign(self) -> bool:
         try:
@@ -217,32 +269,6 @@ class FeatureLogWriter:
 def _part_number(path: Path) -> int:
     digits = path.stem.removeprefix("part-").split("-")[0]
     return int(digits) if digits.isdigit() else -1
-
-
-def concat(batches: list[FeatureRows]) -> FeatureRows:
-    """One batch of several that share their names."""
-    if len(batches) == 1:
-        return batches[0]
-    last = batches[-1]
-    return FeatureRows(
-        products=last.products,
-        conn_ids=last.conn_ids,
-        stale_after_s=last.stale_after_s,
-        **{
-            name: np.concatenate([getattr(batch, name) for batch in batches])
-            for name in (
-                "product",
-                "conn",
-                "identity",
-                "ts_event",
-                "ts_recv",
-                "cause",
-                "gap_from",
-                "reasons",
-                "values",
-            )
-        },
-    )
 
 
 def replace_log(built: Path, target: Path) -> None:
