@@ -15,17 +15,26 @@ if TYPE_CHECKING:
     from richter.runtime.pipeline import Account
     from richter.runtime.replay import Replayed
 
-__all__ = ["account_lines", "show_account", "show_alerts", "show_comparison"]
+__all__ = ["account_lines", "several", "show_account", "show_alerts", "show_comparison"]
 
 _MOST_ALERTS = 20
+
+
+def several(number: int, what: str) -> str:
+    """Write a number of things.
+
+    >>> several(1, "file"), several(2_000, "file")
+    ('1 file', '2,000 files')
+    """
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def show_account(done: Replayed) -> None:
     """Where every line went, and the digests."""
     account = done.account
     click.echo(
-        f"{account.files:,} file{'s' if account.files != 1 else ''}, {account.lines:,} lines "
-        f"-> {account.rows:,} feature rows in {done.out}"
+        f"{several(account.files, 'file')}, {several(account.lines, 'line')} -> "
+        f"{several(account.rows, 'feature row')} in {done.out}"
     )
     for line in account_lines(account):
         click.echo(line)

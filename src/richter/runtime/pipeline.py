@@ -13,7 +13,7 @@ from richter.adapters.recording.dead import DeadLetters
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.engine import kernel as k
-from richter.engine.engine import Counts, Engine
+from richter.engine.engine import Block, Counts, Engine
 from richter.engine.rows import FeatureRows
 from richter.protocol.decoder import Decoder, DecoderState, TickBlock
 
@@ -83,6 +83,7 @@ class Pipeline:
         settings: staleness and price scales.
         names: products, connections and clock offsets that are known beforehand.
         on_letter: told of what cannot be used.
+        on_block: told of each block of ticks, those that make no row among them, and what the engine made of it.
         on_bytes: told of each block's bytes as it is done, for a progress bar.
 
     Attributes:
@@ -95,11 +96,13 @@ class Pipeline:
         *,
         names: DecoderState | None = None,
         on_letter: Callable[[Letter], None] = lambda letter: None,
+        on_block: Callable[[TickBlock, Block], None] = lambda ticks, made: None,
         on_bytes: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.settings = settings
         self.account = Account()
         self.on_letter = on_letter
+        self._on_block = on_block
         self._on_bytes = on_bytes
         self._decoder = Decoder(settings.decimals_for, names)
         self.names = self._decoder.state
@@ -137,6 +140,7 @@ class Pipeline:
         result = self.engine.process(block.ticks)
         counts = result.counts()
         self.account.add(block, counts)
+        self._on_block(block, result)
         for rejected in block.rejected:
             self._bury(Letter(rejected.reason, rejected.data, source, rejected.line_no))
         if counts.ahead:
