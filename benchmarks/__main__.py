@@ -149,15 +149,23 @@ def files_table(ticks: np.ndarray, folder: Path, rows: list[tuple[str, str, str]
     write_lines(ticks, path)
     columns = [1 + FEATURE_NAMES.index(name) for name in EIGHT]
 
+    schema = pa.schema([("ts_event", pa.int64()), *((name, pa.float64()) for name in EIGHT)])
+
+    def write(out: pq.ParquetWriter, parts: list[np.ndarray]) -> None:
+        times, *values = np.hstack(parts)
+        out.write_batch(pa.record_batch([times.view(np.int64), *values], schema=schema))
+        parts.clear()
+
     def ours() -> None:
-        schema = pa.schema([("ts_event", pa.int64()), *((name, pa.float64()) for name in EIGHT)])
         with pq.ParquetWriter(
             folder / "ours.parquet", schema, compression="lz4", use_dictionary=False
         ) as out:
+            parts: list[np.ndarray] = []
             for made in Pipeline(Settings()).run([path]):
-                arrays = [np.ascontiguousarray(made.ts_event)]
-                arrays += [np.ascontiguousarray(made.values[:, column]) for column in columns]
-                out.write_batch(pa.record_batch(arrays, schema=schema))
+                parts.append(np.vstack([made.ts_event.view(np.float64), *made.values.T[columns]]))
+                if len(parts) == 64:
+                    write(out, parts)
+            write(out, parts)
 
     def theirs() -> None:
         data = (

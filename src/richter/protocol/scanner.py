@@ -51,7 +51,7 @@ from richter.protocol.texts import MINUS, UNUSUAL_TEXT, Bytes, Int64, integer, p
 
 __all__ = ["DONE", "FULL", "UNUSUAL", "scan"]
 
-SOURCES_FINGERPRINT: Final = "5af782820bd37a60"
+SOURCES_FINGERPRINT: Final = "a3f548e15ce8b27c"
 
 DONE, UNUSUAL, FULL = 0, 1, 2
 """Why `scan` stopped: at the end, at a line for `decode_line`, or because the block of ticks is full."""

@@ -31,6 +31,7 @@ ZERO, NINE, DOT, MINUS, COLON = 48, 57, 46, 45, 58
 UNUSUAL_TEXT: Final = -2
 NS: Final = 1_000_000_000
 POWERS: Final = np.array([10**n for n in range(19)], np.int64)
+# `data[np.uintp(at)]` in hot loops: nobody needs to look whether an index counts from the end.
 
 
 @kernel()
@@ -42,7 +43,7 @@ def price(data: Bytes, start: int, end: int, decimals: int) -> int:
     digits = 0
     fraction = -1
     for at in range(start, end):
-        c = data[at]
+        c = data[np.uintp(at)]
         if c == DOT:
             if fraction >= 0:
                 return UNUSUAL_TEXT
@@ -74,8 +75,8 @@ def quantity(data: Bytes, start: int, end: int) -> tuple[int, int]:
         return tk.UNKNOWN, 0
     units = 0
     at = start
-    while at < end and data[at] != DOT:
-        c = data[at]
+    while at < end and data[np.uintp(at)] != DOT:
+        c = data[np.uintp(at)]
         if c < ZERO or c > NINE:
             return UNUSUAL_TEXT, 0
         units = units * 10 + (c - ZERO)
@@ -90,7 +91,7 @@ def quantity(data: Bytes, start: int, end: int) -> tuple[int, int]:
     fraction = 0
     places = end - at
     while at < end:
-        c = data[at]
+        c = data[np.uintp(at)]
         if c < ZERO or c > NINE:
             return UNUSUAL_TEXT, 0
         fraction = fraction * 10 + (c - ZERO)
@@ -105,7 +106,7 @@ def integer(data: Bytes, start: int, end: int) -> int:
         return -1
     value = 0
     for at in range(start, end):
-        c = data[at]
+        c = data[np.uintp(at)]
         if c < ZERO or c > NINE:
             return -1
         value = value * 10 + (c - ZERO)
