@@ -215,6 +215,30 @@ def test_a_schema_of_the_same_name_with_other_columns_is_refused(tmp_path: Path)
         list(read_features(tmp_path / "f.parquet"))
 
 
+@pytest.mark.parametrize(("column", "kind"), [("mid", pa.float32()), ("ts_event", pa.float64())])
+def test_a_schema_with_a_column_of_another_type_is_refused(
+    tmp_path: Path, column: str, kind: pa.DataType
+) -> None:
+    schema = feature_schema()
+    at = schema.get_field_index(column)
+    pq.write_table(schema.set(at, pa.field(column, kind)).empty_table(), tmp_path / "f.parquet")
+
+    with pytest.raises(SchemaMismatchError, match="richter replay --raw"):
+        list(read_features(tmp_path / "f.parquet"))
+
+
+def test_texts_of_any_arrow_kind_are_read(tmp_path: Path) -> None:
+    with FeatureLogWriter(tmp_path / "log", durable=False) as log:
+        log.append(some(5))
+    table = pq.read_table(tmp_path / "log")
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(at, field.name, table.column(at).cast(pa.large_string()))
+    pq.write_table(table, tmp_path / "f.parquet")
+
+    assert read(tmp_path / "f.parquet") == text(some(5))
+
+
 def test_a_writer_moves_a_log_of_another_schema_aside(tmp_path: Path) -> None:
     folder = of_another_schema(tmp_path / "log")
 

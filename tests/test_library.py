@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from datetime import datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +149,45 @@ def test_what_cannot_be_is_told(recording: Path, tmp_path: Path) -> None:
         labels.from_features(pl.DataFrame({"ts_event": [1]}))
 
 
-@pytest.mark.skipif(find_spec("pandas") is not None, reason="pandas is installed")
-def test_pandas_is_asked_for_where_it_is_absent(recording: Path) -> None:
+def test_pandas_frames_hold_the_same_bits(recording: Path, tmp_path: Path) -> None:
+    replay.replay(recording, tmp_path / "f.parquet", data_dir=tmp_path)
+
+    computed = features.from_files(recording, frame="pandas")
+    read = features.read(tmp_path / "f.parquet", frame="pandas")
+
+    expected = features.from_files(recording)
+    for frame in (computed, read):
+        assert list(frame.columns) == expected.columns
+        assert frame["product_id"].astype(str).tolist() == expected["product_id"].to_list()
+        for name in ("ts_event", "mid", *features.FEATURE_NAMES):
+            assert frame[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes()
+
+
+def test_a_pandas_frame_gets_the_same_labels_in_a_pandas_frame(recording: Path) -> None:
+    expected = labels.from_features(features.from_files(recording))
+
+    found = labels.from_features(features.from_files(recording, frame="pandas"))
+
+    assert list(found.columns) == expected.columns
+    for name in ("ts_event", "sigma_future", "tau"):
+        assert found[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes()
+    spikes = expected["volatility_spike"]
+    assert found["volatility_spike"].isna().tolist() == spikes.is_null().to_list()
+    assert found["volatility_spike"].dropna().astype(int).tolist() == spikes.drop_nulls().to_list()
+
+
+def test_a_recording_without_ticks_gives_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "none.ndjson").write_text('{"type": "subscriptions"}\n')
+
+    frame = features.from_files(tmp_path / "none.ndjson")
+
+    assert frame.columns == feature_schema().names
+    assert len(frame) == 0
+
+
+def test_pandas_is_asked_for_where_it_is_absent(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "find_spec", lambda name: None)
+
     with pytest.raises(ExtraMissingError, match=r"richter\[pandas\]"):
         features.from_files(recording, frame="pandas")
 

@@ -362,7 +362,7 @@ def test_logs_without_a_common_row_are_no_proof(folder: Path, capsys: pytest.Cap
 
     out = capsys.readouterr().out
     assert code == 1
-    assert "no row in common" in out
+    assert "neither log holds the first row of the other" in out
     assert "✓" not in out
 
 
@@ -510,13 +510,13 @@ def test_the_alert_log_is_the_machines_and_its_own_checkpoint(folder: Path) -> N
     times = np.concatenate([rows.ts_event for rows in read_features(log)])
     alerts = [decode_alert(text) for text in written]
     resumed_within = 0
-    for position in np.random.default_rng(79).integers(1, len(times), 12).tolist():
+    for position in np.random.default_rng(79).integers(1, len(times), 200).tolist():
         known = [alert for alert in alerts if alert.ts_event <= times[position - 1]]
         state = known[-1].state if known else None
         resumed_within += 0 < len(known) < len(alerts)
         again = stepped(log, policy, state, position)
         assert [encode_alert(alert) for alert in known + again] == written
-    assert resumed_within > 3
+    assert resumed_within > 50
     forgetful = stepped(log, policy, None, int(np.searchsorted(times, alerts[2].ts_event, "right")))
     assert [encode_alert(alert) for alert in alerts[:3] + forgetful] != written
 

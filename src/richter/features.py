@@ -39,7 +39,8 @@ def from_files(
         frame: polars or pandas.
 
     Returns:
-        A DataFrame with the columns of the feature log, a row a tick; unknown is NaN.
+        A DataFrame with the columns of the feature log, a row a tick; unknown is NaN. Without a readable tick it has no
+        rows; `richter inspect` says why.
 
     Raises:
         ConfigError: an argument is out of range.

@@ -28,18 +28,21 @@ def from_features(source: Any) -> Any:
     """Label the rows of a feature log.
 
     Args:
-        source: a polars DataFrame with the columns of a feature log, or the log's path.
+        source: a polars or pandas DataFrame with the columns of a feature log, or the log's path.
 
     Returns:
-        A polars DataFrame, a row for each row of the log in its order: product_id, the identity, ts_event,
-        sigma_future (NaN unknown), tau (rolling, NaN unknown) and volatility_spike (1, 0, or null where either is
-        unknown).
+        A DataFrame as the one given (polars for a path), a row for each row of the log in its order: product_id, the
+        identity, ts_event, sigma_future (NaN unknown), tau (rolling, NaN unknown) and volatility_spike (1, 0, or null
+        where either is unknown).
 
     Raises:
         SchemaMismatchError: the frame lacks columns of a feature log.
     """
     import polars as pl
 
+    if not isinstance(source, str | Path | pl.DataFrame):
+        labelled: pl.DataFrame = from_features(pl.from_pandas(source, nan_to_null=False))
+        return labelled.to_pandas()
     log = _read(Path(source)) if isinstance(source, str | Path) else source
     missing = [name for name in _NEEDED if name not in log.columns]
     if missing:

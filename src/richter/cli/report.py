@@ -80,7 +80,7 @@ def show_comparison(comparison: Comparison, checks: tuple[str, str, str]) -> Non
         )
         click.echo(f"    replay {difference.replayed}\n    live   {difference.live}")
     elif not comparison.compared:
-        click.echo("✗ The two logs have no row in common to compare.")
+        click.echo("✗ Nothing to compare: neither log holds the first row of the other.")
     else:
         for line in checks:
             click.echo(line)

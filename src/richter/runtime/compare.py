@@ -122,7 +122,7 @@ def compare_logs(replayed: Path, live: Path) -> Comparison:
             warm_until[name] = a.first_ts + LOOK_BACK_NS
     _walk(replayed, live, ranges, warm_until, result)
     if apart and ranges[0] and result.difference is None:
-        # One product's agreement must not stand for another that has no row in common.
+        # One product's agreement must not stand for another that was not compared.
         result.rows_match = False
         result.difference = _apart(apart[0], extents[0][apart[0]], extents[1][apart[0]])
     return result
@@ -131,7 +131,7 @@ def compare_logs(replayed: Path, live: Path) -> Comparison:
 def _apart(name: str, a: _Extent, b: _Extent) -> Difference:
     assert b.first is not None
     rows = f"{a.rows} rows", f"{b.rows} rows"
-    return Difference(name, b.first, b.first_ts, "the two logs have no row of it in common", *rows)
+    return Difference(name, b.first, b.first_ts, "neither log holds the other's first row of it", *rows)
 
 
 def _extents(path: Path, wanted: dict[str, list[Identity]]) -> dict[str, _Extent]:

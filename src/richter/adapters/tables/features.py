@@ -352,12 +352,22 @@ def _check_schema(part: Path, schema: pa.Schema) -> None:
             str(part),
             "make it anew from the recording: richter replay --raw … --out …",
         )
-    if schema.names != feature_schema().names:
+    if schema.names != feature_schema().names or not all(map(_same_type, schema, feature_schema())):
         raise SchemaMismatchError(
             "the feature log's columns are not the ones its schema_id stands for",
             str(part),
             "make it anew from the recording: richter replay --raw … --out …",
         )
+
+
+def _same_type(found: pa.Field, expected: pa.Field) -> bool:
+    """Whether a column is of its type; any of Arrow's texts is one."""
+
+    def is_text(kind: pa.DataType) -> bool:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+    return bool(found.type == expected.type) or (is_text(found.type) and is_text(expected.type))
 
 
 class _ContradictionError(Exception):
