@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from richter import features
-from richter.models.alerts import decode_alert
+from richter.models.alert_log import decode_alert
 
 WIDTH, TOP, BOTTOM = 900, 130, 150
 LEFT = 10

@@ -13,23 +13,9 @@ from hypothesis import strategies as st
 
 from richter.errors import ConfigError, ContractError
 from richter.models import alerts
-from richter.models.alerts import (
-    TOKEN,
-    TRANSITIONS,
-    Alert,
-    AlertKind,
-    AlertMachine,
-    AlertPolicy,
-    AlertState,
-    Edge,
-    Move,
-    Phase,
-    Signal,
-    Transition,
-    alert_id,
-    decode_alert,
-    encode_alert,
-)
+from richter.models.alert_kernel import TOKEN, TRANSITIONS, Edge, Move, Phase, Signal, advance
+from richter.models.alert_log import Alert, alert_id, decode_alert, encode_alert
+from richter.models.alerts import AlertKind, AlertMachine, AlertPolicy, AlertState, Transition
 from richter.models.rule import rule_ratio, rule_z
 
 SECOND = 1_000_000_000
@@ -275,7 +261,7 @@ def test_a_batch_equals_its_ticks_one_by_one_however_it_is_cut(policy, stream, c
 
 
 def test_the_compiled_step_is_its_own_source():
-    source = getattr(alerts._advance, "py_func", alerts._advance)
+    source = getattr(advance, "py_func", advance)
     rng = np.random.default_rng(5)
     rules = (1.0, 0.8, 60 * SECOND, 4, 2 * TOKEN)
 
@@ -285,7 +271,7 @@ def test_the_compiled_step_is_its_own_source():
         state = (int(rng.integers(2)), onset, int(rng.integers(0, 2 * TOKEN + 1)), ts_event)
         tick = (START + int(rng.integers(-4 * SECOND, HOUR)), float(rng.choice([0.5, 0.9, 1.1, NAN])))
 
-        assert alerts._advance(*tick, state, rules) == source(*tick, state, rules)
+        assert advance(*tick, state, rules) == source(*tick, state, rules)
 
 
 def test_a_step_tells_the_tick_and_the_state_after_it():

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from richter.domain import ticks
 from richter.domain.ticks import NO_TIME, TICK_COLUMNS, UNKNOWN, Gap, GapCause
 from richter.domain.times import parse_time
-from richter.protocol.records import Ignored, Rejected, TickRecord, decode_line, fill_row
+from richter.protocol.forms import decode_line
+from richter.protocol.records import Ignored, Rejected, TickRecord, fill_row
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 UNKNOWN_QUANTITY = (UNKNOWN, 0)

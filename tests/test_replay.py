@@ -21,7 +21,8 @@ from richter.cli.main import COMMANDS, main
 from richter.domain import ticks as tk
 from richter.domain.times import format_time
 from richter.engine.table import FEATURE_NAMES
-from richter.models.alerts import Alert, AlertMachine, AlertPolicy, AlertState, decode_alert, encode_alert
+from richter.models.alert_log import Alert, decode_alert, encode_alert
+from richter.models.alerts import AlertMachine, AlertPolicy, AlertState
 from richter.models.rule import RULE_NAME, RULE_VERSION, rule_ratio
 from tests.streams import EVERYTHING, quiet_and_busy_stream
 from tests.test_parallel import line

@@ -17,7 +17,8 @@ from richter.domain import ticks as tk
 from richter.errors import ContractError
 from richter.protocol import decoder as decoders
 from richter.protocol.decoder import Decoder
-from richter.protocol.records import Ignored, Rejected, decode_line, fill_row
+from richter.protocol.forms import decode_line
+from richter.protocol.records import Ignored, Rejected, fill_row
 
 NO_DATA = "the recordings are not here"
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from richter.errors import ArgumentsError
-from richter.protocol.records import TickRecord, decode_line
+from richter.protocol.forms import decode_line
+from richter.protocol.records import TickRecord
 from richter.simulate.market import PRESETS, SECOND, SLOT_NS, Market, simulate_market
 from richter.simulate.recording import OUTAGE_S, recorded_lines, write_recording
 

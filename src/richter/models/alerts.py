@@ -1,7 +1,8 @@
 """The alert machine: from a score per tick to onsets and all-clears.
 
-One machine a product. It is a table (`TRANSITIONS`) over two phases and four signals: onset at or above `on`,
-all-clear below `off`, between the two nothing flaps, an unknown score holds the phase. An onset also needs
+One machine a product. It is a table (`alert_kernel.TRANSITIONS`) over two phases and four signals: onset at
+or above `on`, all-clear below `off`, between the two nothing flaps, an unknown score holds the phase. An
+onset also needs
 
 - the **cooldown**: `cooldown_s` of event time since the last onset;
 - a **token** of the bucket: one an onset. An hour brings `budget_per_hour`, the bucket keeps `burst`: no
@@ -12,7 +13,7 @@ An onset that these hold back changes nothing but the statistics; a later tick o
 soon as it may. All-clears are free.
 
 **The state changes only with an emitted event.** Refill and cooldown are functions of the tick's time and
-of the last event. Each `Alert` carries the whole state after it, so the alert log is its own checkpoint: a
+of the last event. Each `alert_log.Alert` carries the whole state after it, so the alert log is its own checkpoint: a
 machine that starts from the last alert at or before a position goes on exactly as one that was never
 interrupted.
 
@@ -31,59 +32,36 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
-from enum import IntEnum, StrEnum
-from itertools import product
-from types import MappingProxyType
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from richter.domain.ticks import Ns
 from richter.errors import ConfigError, ContractError
-from richter.models.rule import RULE_THRESHOLD_RATIO, rule_ratio, rule_z
+from richter.models.alert_kernel import (
+    HELD_BUDGET,
+    HELD_COOLDOWN,
+    NEVER,
+    TOKEN,
+    Move,
+    Phase,
+    advance,
+    next_event,
+)
+from richter.models.rule import RULE_THRESHOLD_RATIO
 
-__all__ = [
-    "TOKEN",
-    "TRANSITIONS",
-    "Alert",
-    "AlertKind",
-    "AlertMachine",
-    "AlertPolicy",
-    "AlertState",
-    "Edge",
-    "Events",
-    "Move",
-    "Phase",
-    "Signal",
-    "Transition",
-    "alert_id",
-    "decode_alert",
-    "encode_alert",
-]
-
-TOKEN: Final = 3_600_000_000_000
-"""Units of the bucket in one token: one onset."""
+__all__ = ["AlertKind", "AlertMachine", "AlertPolicy", "AlertState", "Events", "Transition"]
 
 _SECOND: Final = 1_000_000_000
-_BACK_STEP: Final = 2 * _SECOND
-"""Further back than this is a new segment, as everywhere in richter."""
-
-# The kernel's "never": an int64, where the records have None. Real times are 0 or more.
-_NEVER: Final = -1
 
 _MOST: Final = 100_000
 """Of budget and burst: a full bucket of 3.6e17 units leaves room in an int64."""
 
 _LOGIC_VERSION: Final = 1
 """Changes with the machine's rules."""
-
-
-Identity = tuple[str, int, int, int]
-"""Of a tick: `conn_id`, `frame_no`, `event_index`, `ticker_index`."""
 
 
 class AlertKind(StrEnum):
@@ -93,68 +71,7 @@ class AlertKind(StrEnum):
     CLEAR = "clear"
 
 
-class Phase(IntEnum):
-    """Where the machine is between two ticks."""
-
-    QUIET = 0
-    ALERTING = 1
-
-
-class Signal(IntEnum):
-    """What a score says."""
-
-    UNKNOWN = 0
-    """Not a finite number."""
-    BELOW = 1
-    """Below `off`."""
-    BETWEEN = 2
-    ABOVE = 3
-    """At or above `on`."""
-
-
-class Move(IntEnum):
-    """What a tick asks for. An onset has to be granted by cooldown and bucket."""
-
-    STAY = 0
-    ONSET = 1
-    CLEAR = 2
-
-
-class Edge(NamedTuple):
-    """One entry of the table: the move, and the phase after it."""
-
-    move: Move
-    phase: Phase
-
-
-_STAY_QUIET = Edge(Move.STAY, Phase.QUIET)
-_STAY_ALERTING = Edge(Move.STAY, Phase.ALERTING)
-
-TRANSITIONS: Final[Mapping[tuple[Phase, Signal], Edge]] = MappingProxyType(
-    {
-        (Phase.QUIET, Signal.UNKNOWN): _STAY_QUIET,
-        (Phase.QUIET, Signal.BELOW): _STAY_QUIET,
-        (Phase.QUIET, Signal.BETWEEN): _STAY_QUIET,
-        (Phase.QUIET, Signal.ABOVE): Edge(Move.ONSET, Phase.ALERTING),
-        (Phase.ALERTING, Signal.UNKNOWN): _STAY_ALERTING,
-        (Phase.ALERTING, Signal.BELOW): Edge(Move.CLEAR, Phase.QUIET),
-        (Phase.ALERTING, Signal.BETWEEN): _STAY_ALERTING,
-        (Phase.ALERTING, Signal.ABOVE): _STAY_ALERTING,
-    }
-)
-"""The machine."""
-
-_STAY, _ONSET, _CLEAR = (int(move) for move in Move)
-_HELD_COOLDOWN, _HELD_BUDGET = 3, 4
-_KIND: Final = {_ONSET: AlertKind.ONSET, _CLEAR: AlertKind.CLEAR}
-
-_UNKNOWN, _BELOW, _BETWEEN, _ABOVE = (int(signal) for signal in Signal)
-
-# TRANSITIONS as the kernel reads it: [phase, signal] -> move, and -> phase.
-_MOVES: Final = np.zeros((len(Phase), len(Signal)), dtype=np.int64)
-_PHASES: Final = np.zeros((len(Phase), len(Signal)), dtype=np.int64)
-for _key in product(Phase, Signal):
-    _MOVES[_key], _PHASES[_key] = TRANSITIONS[_key]
+_KIND: Final[dict[int, AlertKind]] = {Move.ONSET: AlertKind.ONSET, Move.CLEAR: AlertKind.CLEAR}
 
 
 class AlertState(msgspec.Struct, frozen=True):
@@ -260,66 +177,6 @@ class Events(NamedTuple):
     states: list[AlertState]
 
 
-# The state as the kernel has it: phase, last_onset, bucket, ts_event; times may be _NEVER.
-_State = tuple[int, int, int, int]
-
-# The policy: on, off, cooldown in ns, budget_per_hour, capacity.
-_Rules = tuple[float, float, int, int, int]
-
-
-@njit(cache=True, nogil=True)
-def _advance(t: int, score: float, state: _State, rules: _Rules) -> tuple[int, _State]:
-    # One tick: the outcome, a Move or why an onset was held back, and the state after it.
-    phase, last_onset, bucket, ts_event = state
-    on, off, cooldown, budget, capacity = rules
-    if not np.isfinite(score):
-        signal = _UNKNOWN
-    elif score >= on:
-        signal = _ABOVE
-    elif score < off:
-        signal = _BELOW
-    else:
-        signal = _BETWEEN
-    move = _MOVES[phase, signal]
-    if move == _STAY:
-        return _STAY, state
-
-    fresh = ts_event == _NEVER or t < ts_event - _BACK_STEP
-    if move == _ONSET and not fresh and last_onset != _NEVER and t - last_onset < cooldown:
-        return _HELD_COOLDOWN, state
-    if not fresh and t > ts_event:
-        # Divide before multiplying: years of silence would leave the int64.
-        elapsed = t - ts_event
-        full = elapsed > (capacity - bucket) // budget
-        bucket = capacity if full else bucket + elapsed * budget
-    if move == _ONSET:
-        if bucket < TOKEN:
-            return _HELD_BUDGET, state
-        bucket -= TOKEN
-        last_onset = t
-    elif fresh:
-        last_onset = _NEVER
-    return move, (_PHASES[phase, signal], last_onset, bucket, t if fresh else max(t, ts_event))
-
-
-@njit(cache=True, nogil=True)
-def _next_event(
-    ts: NDArray[np.int64], scores: NDArray[np.float64], start: int, state: _State, rules: _Rules
-) -> tuple[int, int, _State, int, int]:
-    # (its row or the number of rows, outcome, state after it, onsets held by cooldown, by budget)
-    by_cooldown = 0
-    by_budget = 0
-    for row in range(start, ts.shape[0]):
-        outcome, state = _advance(ts[row], scores[row], state, rules)
-        if outcome == _HELD_COOLDOWN:
-            by_cooldown += 1
-        elif outcome == _HELD_BUDGET:
-            by_budget += 1
-        elif outcome != _STAY:
-            return row, outcome, state, by_cooldown, by_budget
-    return ts.shape[0], _STAY, state, by_cooldown, by_budget
-
-
 class AlertMachine:
     """The alert machine of one product.
 
@@ -362,9 +219,9 @@ class AlertMachine:
         )
         self._state = (
             int(state.phase),
-            _NEVER if state.last_onset is None else state.last_onset,
+            NEVER if state.last_onset is None else state.last_onset,
             min(state.bucket, policy.capacity),
-            _NEVER if state.ts_event is None else state.ts_event,
+            NEVER if state.ts_event is None else state.ts_event,
         )
 
     @property
@@ -374,9 +231,9 @@ class AlertMachine:
         phase, last_onset, bucket, ts_event = (int(value) for value in self._state)
         return AlertState(
             phase=Phase(phase),
-            last_onset=None if last_onset == _NEVER else last_onset,
+            last_onset=None if last_onset == NEVER else last_onset,
             bucket=bucket,
-            ts_event=None if ts_event == _NEVER else ts_event,
+            ts_event=None if ts_event == NEVER else ts_event,
         )
 
     def step(self, t_ns: Ns, score: float) -> Transition | None:
@@ -394,11 +251,11 @@ class AlertMachine:
         """
         if t_ns < 0:
             raise ContractError("a tick without a time reached the alert machine", t_ns)
-        outcome, self._state = _advance(int(t_ns), float(score), self._state, self._rules)
+        outcome, self._state = advance(int(t_ns), float(score), self._state, self._rules)
         if outcome in _KIND:
             return Transition(_KIND[outcome], int(t_ns), float(score), self.state)
-        self.held_by_cooldown += outcome == _HELD_COOLDOWN
-        self.held_by_budget += outcome == _HELD_BUDGET
+        self.held_by_cooldown += outcome == HELD_COOLDOWN
+        self.held_by_budget += outcome == HELD_BUDGET
         return None
 
     def run(self, ts: NDArray[np.int64], scores: NDArray[np.float64]) -> Events:
@@ -425,7 +282,7 @@ class AlertMachine:
         states: list[AlertState] = []
         start = 0
         while start < ts.size:
-            row, outcome, self._state, by_cooldown, by_budget = _next_event(
+            row, outcome, self._state, by_cooldown, by_budget = next_event(
                 ts, scores, start, self._state, self._rules
             )
             self.held_by_cooldown += by_cooldown
@@ -436,137 +293,3 @@ class AlertMachine:
                 states.append(self.state)
             start = row + 1
         return Events(np.array(indices, dtype=np.int64), kinds, states)
-
-
-class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the alert log, and the machine's checkpoint.
-
-    Attributes:
-        alert_id: the same for the same event in every run; see `alert_id`.
-        kind: onset or all-clear.
-        product_id: what it is about.
-        conn_id: of the tick's identity, with `frame_no`, `event_index`, `ticker_index`.
-        ts_event: effective event time of the tick.
-        score: what the machine saw; finite.
-        on: threshold of an onset.
-        off: threshold of an all-clear.
-        policy: version of the policy.
-        rule: what made the score: the baseline rule's name, or the model's.
-        rule_version: its version: the rule's, or the model's sha256.
-        mid: of the tick; None when unknown, as all that follow.
-        sigma: volatility of the last 60 s.
-        tau: the threshold of a spike.
-        ratio: sigma / tau, whatever made the score.
-        z: the same in standard errors.
-        state: the machine after this event.
-        v: version of the form.
-    """
-
-    alert_id: str
-    kind: AlertKind
-    product_id: str
-    conn_id: str
-    frame_no: int
-    event_index: int
-    ticker_index: int
-    ts_event: Ns
-    score: float
-    on: float
-    off: float
-    policy: str
-    rule: str
-    rule_version: str
-    mid: float | None
-    sigma: float | None
-    tau: float | None
-    ratio: float | None
-    z: float | None
-    state: AlertState
-    v: int = 1
-
-    @classmethod
-    def of(
-        cls,
-        event: Transition,
-        policy: AlertPolicy,
-        *,
-        product_id: str,
-        identity: Identity,
-        rule: str,
-        rule_version: str,
-        mid: float,
-        sigma: float,
-        tau: float,
-    ) -> Alert:
-        """Build the record of an event.
-
-        Args:
-            event: What the machine said.
-            policy: The machine's.
-            product_id: What it is about.
-            identity: `conn_id`, `frame_no`, `event_index`, `ticker_index` of the tick.
-            rule: Name of what made the score.
-            rule_version: Its version.
-            mid: NaN when unknown, as the next two.
-            sigma: Volatility of the last 60 s.
-            tau: The threshold of a spike.
-        """
-        conn_id, frame_no, event_index, ticker_index = identity
-        ratio = rule_ratio(sigma, tau)
-        return cls(
-            alert_id=alert_id(product_id, identity, event.kind, policy.version),
-            kind=event.kind,
-            product_id=product_id,
-            conn_id=conn_id,
-            frame_no=frame_no,
-            event_index=event_index,
-            ticker_index=ticker_index,
-            ts_event=event.ts_event,
-            score=event.score,
-            on=float(policy.on),
-            off=float(policy.off),
-            policy=policy.version,
-            rule=rule,
-            rule_version=rule_version,
-            mid=_known(mid),
-            sigma=_known(sigma),
-            tau=_known(tau),
-            ratio=_known(ratio),
-            z=_known(rule_z(ratio)),
-            state=event.state,
-        )
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def alert_id(product_id: str, identity: Identity, kind: AlertKind, policy_version: str) -> str:
-    """Name an event, the same in every run: a hash of tick, kind and policy, 32 hex digits.
-
-    Args:
-        product_id: What it is about.
-        identity: `conn_id`, `frame_no`, `event_index`, `ticker_index` of the tick.
-        kind: Onset or all-clear.
-        policy_version: `AlertPolicy.version`.
-    """
-    # JSON keeps the parts apart: no two lists of parts share a text.
-    told = msgspec.json.encode((product_id, *identity, kind, policy_version))
-    return hashlib.sha256(told).hexdigest()[:32]
-
-
-_DECODER: Final = msgspec.json.Decoder(Alert)
-
-
-def encode_alert(alert: Alert) -> bytes:
-    """One JSON object without a line feed. Floats are written so that they come back to the bit."""
-    return msgspec.json.encode(alert)
-
-
-def decode_alert(line: bytes) -> Alert:
-    """What `encode_alert` wrote; unknown keys, of later versions, are passed over.
-
-    Raises:
-        msgspec.DecodeError: this is no alert.
-    """
-    return _DECODER.decode(line)

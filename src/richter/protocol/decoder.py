@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from richter.domain import ticks as tk
 from richter.errors import ContractError
 from richter.protocol import scanner, spans
-from richter.protocol.records import Ignored, Rejected, TickRecord, decode_line, fill_row
+from richter.protocol.forms import decode_line
+from richter.protocol.records import Ignored, Rejected, TickRecord, fill_row
 
 __all__ = ["Decoder", "DecoderState", "RejectedLine", "TickBlock"]
 

@@ -2,7 +2,7 @@
 
 The scanner takes the two forms that fill recordings, ours and the course's, spelled the usual way. Whatever it does
 not like (an escape, a number for a string, an unknown key, a second ticker, a gap) it leaves to
-`records.decode_line`, which decides. Where it does read a line, it reads exactly what `decode_line` reads; a test
+`forms.decode_line`, which decides. Where it does read a line, it reads exactly what `decode_line` reads; a test
 holds them together.
 
 numba's cache looks at the time stamp of this file alone, so the file names the sources that it compiles in: a test

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from richter.adapters.alerts.log import write_log
 from richter.config import Settings
 from richter.engine.labels import sigma_future
 from richter.engine.rows import FeatureRows
-from richter.engine.table import FEATURE_NAMES
-from richter.errors import DataFolderError
-from richter.models.alerts import Alert, AlertMachine, AlertPolicy, Transition, encode_alert
+from richter.models.alert_log import Alert
+from richter.models.alerts import AlertMachine
 from richter.models.outcomes import AlertSummary, alert_outcomes, summarise_alerts
-from richter.models.rule import RULE_NAME, RULE_VERSION, rule_ratio
+from richter.runtime.rule_alerts import SIGMA, TAU, RuleAlerts, policy_of
 
 __all__ = ["AlertReport", "AlertRun", "ShownAlert"]
-
-_SIGMA = 1 + FEATURE_NAMES.index("realized_volatility_60s")
-_TAU = 1 + FEATURE_NAMES.index("tau_rolling")
 
 
 class ShownAlert(msgspec.Struct, frozen=True):
@@ -52,78 +48,45 @@ class AlertReport(msgspec.Struct):
 
 
 class _Product:
-    def __init__(self, policy: AlertPolicy) -> None:
-        self.machine = AlertMachine(policy)
+    def __init__(self) -> None:
         # What outcomes need of every row: time, mid, sigma, tau, gap and its beginning.
         self.rows: list[tuple[np.ndarray, ...]] = []
         self.count = 0
-        self.alerts: list[tuple[int, Alert]] = []
+        self.onsets: list[tuple[int, Alert]] = []
+
+    def take(self, rows: FeatureRows) -> None:
+        sigma, tau = rows.values[:, SIGMA].copy(), rows.values[:, TAU].copy()
+        mid, ts = rows.values[:, 0].copy(), rows.ts_event.copy()
+        self.rows.append((ts, mid, sigma, tau, rows.cause.copy(), rows.gap_from.copy()))
 
 
 class AlertRun:
     """Takes feature rows as they are made; at the end writes the alert log and says what followed."""
 
     def __init__(self, settings: Settings) -> None:
-        self.policy = AlertPolicy(
-            on=settings.alert_on,
-            off=settings.alert_off,
-            cooldown_s=settings.alert_cooldown_s,
-            budget_per_hour=settings.alert_budget_per_hour,
-        )
+        self._rule = RuleAlerts(policy_of(settings))
         self._products: dict[str, _Product] = {}
         self._log: list[Alert] = []
         self._stale = float(settings.stale_after_s)
 
     def take(self, rows: FeatureRows) -> None:
         """Advance each product's machine over its rows."""
-        found: list[tuple[int, Alert]] = []
-        for code in np.unique(rows.product).tolist():
-            name = rows.products[code]
-            product = self._products.setdefault(name, _Product(self.policy))
-            at = np.flatnonzero(rows.product == code)
-            mine = rows.take(at)
-            sigma, tau = mine.values[:, _SIGMA].copy(), mine.values[:, _TAU].copy()
-            scores = rule_ratio(sigma, tau)
-            events = product.machine.run(np.ascontiguousarray(mine.ts_event), scores)
-            for i, kind, state in zip(events.indices.tolist(), events.kinds, events.states, strict=True):
-                frame, order, ticker = mine.identity[i].tolist()
-                alert = Alert.of(
-                    Transition(kind, int(mine.ts_event[i]), float(scores[i]), state),
-                    self.policy,
-                    product_id=name,
-                    identity=(mine.conn_ids[int(mine.conn[i])], frame, order, ticker),
-                    rule=RULE_NAME,
-                    rule_version=RULE_VERSION,
-                    mid=float(mine.values[i, 0]),
-                    sigma=float(sigma[i]),
-                    tau=float(tau[i]),
-                )
-                found.append((int(at[i]), alert))
-                product.alerts.append((product.count + i, alert))
-            product.rows.append(
-                (
-                    mine.ts_event.copy(),
-                    mine.values[:, 0].copy(),
-                    sigma,
-                    tau,
-                    mine.cause.copy(),
-                    mine.gap_from.copy(),
-                )
-            )
-            product.count += len(mine)
-        self._log.extend(alert for _, alert in sorted(found, key=lambda pair: pair[0]))
+        alerts = self._rule.take(rows, lambda name, mine: self._of(name).take(mine))
+        for at, alert in alerts:
+            self._log.append(alert)
+            if alert.kind == "onset":
+                product = self._of(alert.product_id)
+                within = int(np.count_nonzero(rows.product[:at] == rows.product[at]))
+                product.onsets.append((product.count + within, alert))
+        for code, number in zip(*np.unique(rows.product, return_counts=True), strict=True):
+            self._of(rows.products[int(code)]).count += int(number)
+
+    def _of(self, name: str) -> _Product:
+        return self._products.setdefault(name, _Product())
 
     def finish(self, path: Path) -> AlertReport:
         """Write the alert log anew and judge each onset."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_bytes(b"".join(encode_alert(alert) + b"\n" for alert in self._log))
-            temporary.replace(path)
-        except OSError as error:
-            raise DataFolderError(
-                f"cannot write the alert log ({error.strerror})", str(path), "give another --data"
-            ) from error
+        write_log(path, self._log)
         followed: dict[str, tuple[str, float | None]] = {}
         summaries: dict[str, str] = {}
         for name, product in self._products.items():
@@ -131,16 +94,16 @@ class AlertRun:
                 np.concatenate(column) for column in zip(*product.rows, strict=True)
             )
             future = sigma_future(ts, mid, cause, gap_from, self._stale)
-            onsets = [(row, alert) for row, alert in product.alerts if alert.kind == "onset"]
-            outcomes = alert_outcomes(ts, sigma, tau, future, np.array([row for row, _ in onsets], np.int64))
-            for (_, alert), outcome in zip(onsets, outcomes, strict=True):
+            rows = np.array([row for row, _ in product.onsets], np.int64)
+            outcomes = alert_outcomes(ts, sigma, tau, future, rows)
+            for (_, alert), outcome in zip(product.onsets, outcomes, strict=True):
                 word = "unknown" if outcome.hit is None else "hit" if outcome.hit else "miss"
                 followed[alert.alert_id] = word, outcome.lead_s
             known = ~np.isnan(future + tau)
             summaries[name] = _balance(
                 summarise_alerts(ts, tau, future, outcomes),
                 float(np.mean(future[known] >= tau[known])) if known.any() else None,
-                product.machine,
+                self._rule.machines[name],
             )
         shown = [
             ShownAlert(

@@ -136,6 +136,12 @@ class Pipeline:
                 self.account.bytes += len(block.data)
                 self._on_bytes(len(block.data))
 
+    def lines(self, data: bytes, source: str) -> FeatureRows:
+        """The rows of the ticks in whole lines that a feed just recorded."""
+        ticks = self._decoder.decode(data, file_conn=source)
+        self.account.bytes += len(data)
+        return self._rows(ticks, memoryview(data), source)
+
     def _rows(self, block: TickBlock, data: memoryview, source: str) -> FeatureRows:
         result = self.engine.process(block.ticks)
         counts = result.counts()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from time import time_ns
@@ -14,14 +12,17 @@ from typing import Final, Self
 
 import msgspec
 
+from richter.adapters.recording.backlog import Backlog
 from richter.adapters.recording.events import EventKind, RecordingEvent, log_event
-from richter.adapters.recording.recovery import Recovery, recover, try_lock
-from richter.adapters.recording.sealing import Sync, Tally, compress, datasync, scan, seal, sync_folder
-from richter.adapters.recording.segments import Position, create_segment
+from richter.adapters.recording.intervals import is_due
+from richter.adapters.recording.sealing import Sync, datasync
+from richter.adapters.recording.segments import Position
+from richter.adapters.recording.troubles import Troubles
+from richter.adapters.recording.unsealed import Unsealed
 from richter.domain.ticks import Ns
-from richter.errors import ContractError, DataFolderError, InputFileError
+from richter.errors import ContractError, DataFolderError
 
-__all__ = ["Loss", "Recorder", "RecorderState", "Recovery", "recover"]
+__all__ = ["Loss", "Recorder", "RecorderState"]
 
 _SECOND: Final = 1_000_000_000
 _GIB: Final = 1024**3
@@ -108,7 +109,6 @@ class Recorder:
         self._folder = folder
         self._rotate_ns = int(rotate_s * _SECOND)
         self._rotate_bytes = rotate_bytes
-        self._compress = compress
         self._clock = clock
         self._free_bytes = free_bytes or (lambda: _free_bytes(folder))
         self._min_free_bytes = min_free_bytes
@@ -118,10 +118,14 @@ class Recorder:
         self._write = write
         self._sync = sync
         self._streams: dict[str, _Stream] = {}
-        self._retired: deque[_Retired] = deque()
-        self._to_compress: deque[Path] = deque()
-        self._compression: Iterator[int] | None = None
-        self._troubles: dict[str, str] = {}
+        self._troubles = Troubles(on_event)
+        self._backlog = Backlog(
+            compress=compress,
+            retry_ns=self._retry_ns,
+            on_event=on_event,
+            sync=sync,
+            troubles=self._troubles,
+        )
         self._space_asked: Ns | None = None
         self._closed = False
 
@@ -143,7 +147,7 @@ class Recorder:
     @property
     def reason(self) -> str:
         """Why the state is DEGRADED; else empty."""
-        return "; ".join(self._troubles.values())
+        return self._troubles.reason
 
     @property
     def lost(self) -> dict[str, int]:
@@ -193,30 +197,28 @@ class Recorder:
         stream = self._streams.get(product_id)
         if stream is None:
             stream = self._streams[product_id] = _Stream(product_id)
-        if self._retired:
-            self._seal_retired(now)
-        if not self._is_due(now, stream.failed_at, self._retry_ns) or not self._has_room(now):
+        self._backlog.seal(now)
+        if not is_due(now, stream.failed_at, self._retry_ns) or not self._has_room(now):
             stream.lose(len(lines))
             return None
         if stream.open is not None and self._is_full(stream.open, len(data), ts_recv):
             self._retire(stream, now)
         try:
             segment = stream.open or self._open(stream, ts_recv, now)
-            self._write_whole(segment, data)
+            is_new = not segment.tally.count
+            segment.append(data, len(lines), self._write)
         except OSError as error:
             self._fail(stream, error, now)
             stream.lose(len(lines))
             return None
-        if not segment.tally.count:
-            self._tell(EventKind.OPENED, "", product_id, segment.path)
-        segment.tally.add_bytes(data, len(lines))
         segment.tally.add_times(ts_recv, ts_event, conn_id)
-        segment.unsynced = True
+        if is_new:
+            self._on_event(RecordingEvent(EventKind.OPENED, "", product_id, segment.path))
         stream.failed_at = None
         if self._troubles:
-            self._clear(f"write {product_id}", stream.told_loss(), product_id)
+            self._troubles.clear(f"write {product_id}", stream.told_loss(), product_id)
         stream.keep(ts_recv if ts_event is None else ts_event)
-        if self._is_due(now, segment.synced_at, self._sync_ns):
+        if is_due(now, segment.synced_at, self._sync_ns):
             self._put_on_disk(stream, now)
         return Position(segment.path.name, segment.tally.size)
 
@@ -231,15 +233,22 @@ class Recorder:
             segment = stream.open
             if segment is None:
                 continue
-            if segment.unsynced and self._is_due(now, segment.synced_at, self._sync_ns):
+            if not segment.is_synced and is_due(now, segment.synced_at, self._sync_ns):
                 self._put_on_disk(stream, now)
-            if stream.open is not None and self._is_due(now, segment.opened_at, self._rotate_ns):
+            if stream.open is not None and is_due(now, segment.opened_at, self._rotate_ns):
                 self._retire(stream, now)
-        self._seal_retired(now)
+        self._backlog.seal(now)
         if "space" in self._troubles:
             self._has_room(now)
         for _ in range(_COMPRESSION_STEPS):
-            self._compress_step()
+            self._backlog.compress_step()
+
+    def sync(self) -> None:
+        """Put everything appended so far on disk, before something that rests on it is written."""
+        now = self._clock()
+        for stream in self._streams.values():
+            if stream.open is not None and not stream.open.is_synced:
+                self._put_on_disk(stream, now)
 
     def close(self) -> None:
         """Seal every segment and finish compressing; what the disk refuses, the next start seals."""
@@ -249,123 +258,60 @@ class Recorder:
         for stream in self._streams.values():
             if stream.open is not None:
                 self._retire(stream, now)
-        for retired in self._retired:
-            retired.tried_at = None
-        self._seal_retired(now)
-        while self._to_compress or self._compression is not None:
-            self._compress_step()
+        self._backlog.finish(now)
         self._closed = True
 
-    def _is_full(self, segment: _Open, more: int, ts_recv: Ns) -> bool:
+    def _is_full(self, segment: Unsealed, more: int, ts_recv: Ns) -> bool:
         # The age without its sign: a clock set back by a day must not keep a segment open for that day.
         too_old = abs(ts_recv - segment.first_recv) >= self._rotate_ns
         return too_old or segment.tally.size + more > self._rotate_bytes
 
-    def _open(self, stream: _Stream, ts_recv: Ns, now: Ns) -> _Open:
-        fd, path = create_segment(self._folder, stream.product_id, ts_recv)
-        try_lock(fd)
-        stream.open = _Open(path, fd, ts_recv, now)
+    def _open(self, stream: _Stream, ts_recv: Ns, now: Ns) -> Unsealed:
+        stream.open = Unsealed(self._folder, stream.product_id, ts_recv, now)
         return stream.open
-
-    def _write_whole(self, segment: _Open, data: bytes) -> None:
-        try:
-            written = self._write(segment.fd, data)
-            if written != len(data):
-                raise OSError(errno.ENOSPC, f"{written} of {len(data)} bytes were written")
-        except BaseException:  # Also an interrupt: half a line must not get a neighbour.
-            try:
-                os.ftruncate(segment.fd, segment.tally.size)
-            except OSError:
-                segment.torn = True
-            raise
 
     def _fail(self, stream: _Stream, error: OSError, now: Ns) -> None:
         # The next try gets a new segment: some failures stay with a file (EFBIG, a deleted one, a bad block).
         stream.failed_at = now
         if stream.open is not None:
-            self._retire(stream, now, tried_at=now)
-        self._trouble(
+            self._retire(stream, now, is_failing=True)
+        self._troubles.add(
             f"write {stream.product_id}", f"the recording cannot be written: {error}", stream.product_id
         )
 
     def _put_on_disk(self, stream: _Stream, now: Ns) -> None:
         segment = stream.open
         assert segment is not None
-        segment.synced_at = now
+        trouble = f"sync {stream.product_id}"
         try:
-            self._sync(segment.fd)
-            if not segment.named:
-                sync_folder(self._folder, self._sync)
-            links = os.fstat(segment.fd).st_nlink
+            has_name = segment.put_on_disk(now, self._sync)
         except OSError as error:
-            # After a failed sync the kernel may have dropped the pages: only a new file can be trusted again.
-            self._trouble(
-                f"sync {stream.product_id}", f"the recording cannot be synced: {error}", stream.product_id
-            )
-            self._retire(stream, now, tried_at=now)
+            self._troubles.add(trouble, f"the recording cannot be synced: {error}", stream.product_id)
+            self._retire(stream, now, is_failing=True)
             return
-        segment.unsynced, segment.named = False, True
-        self._clear(f"sync {stream.product_id}", "", stream.product_id)
-        if not links:
+        self._troubles.clear(trouble, product_id=stream.product_id)
+        if not has_name:
             detail = f"{segment.tally.count} lines were deleted with their open segment"
-            self._tell(EventKind.PROBLEM, detail, stream.product_id, segment.path)
-            os.close(segment.fd)
+            self._on_event(RecordingEvent(EventKind.PROBLEM, detail, stream.product_id, segment.path))
+            segment.close()
             stream.open = None
 
-    def _retire(self, stream: _Stream, now: Ns, *, tried_at: Ns | None = None) -> None:
+    def _retire(self, stream: _Stream, now: Ns, *, is_failing: bool = False) -> None:
         segment = stream.open
         assert segment is not None
         stream.open = None
-        os.close(segment.fd)
+        segment.close()
         if segment.tally.count:
-            self._retired.append(
-                _Retired(stream.product_id, segment.path, segment.tally, segment.torn, tried_at)
-            )
+            segment.tried_at = now if is_failing else None  # A disk that fails gets time before a seal too.
+            self._backlog.add(segment)
         else:
             segment.path.unlink(missing_ok=True)
-        if tried_at is None:
-            self._seal_retired(now)
-
-    def _seal_retired(self, now: Ns) -> None:
-        for retired in list(self._retired):
-            if not self._is_due(now, retired.tried_at, self._retry_ns):
-                continue
-            retired.tried_at = now
-            key = f"seal {retired.path.name}"
-            try:
-                tally = _checked(retired)
-                seal(retired.path, tally.manifest(retired.product_id, now), sync=self._sync)
-            except FileNotFoundError:
-                detail = f"{retired.tally.count} lines were deleted before their segment was sealed"
-                self._tell(EventKind.PROBLEM, detail, retired.product_id, retired.path)
-            except (OSError, InputFileError) as error:
-                self._trouble(key, f"a segment cannot be sealed: {error}", retired.product_id)
-                continue
-            else:
-                self._tell(EventKind.SEALED, f"{tally.count} lines", retired.product_id, retired.path)
-                if self._compress:
-                    self._to_compress.append(retired.path)
-            self._retired.remove(retired)
-            self._clear(key, "", retired.product_id)
-
-    def _compress_step(self) -> None:
-        if self._compression is None:
-            if not self._to_compress:
-                return
-            self._compression = compress(self._to_compress[0], sync=self._sync)
-        path = self._to_compress[0]
-        try:
-            if next(self._compression, None) is not None:
-                return
-            self._tell(EventKind.COMPRESSED, "", None, path)
-        except (OSError, InputFileError) as error:
-            self._tell(EventKind.PROBLEM, f"a segment stays uncompressed: {error}", None, path)
-        self._to_compress.popleft()
-        self._compression = None
+        if not is_failing:
+            self._backlog.seal(now)
 
     def _has_room(self, now: Ns) -> bool:
         breached = "space" in self._troubles
-        if not self._is_due(now, self._space_asked, self._retry_ns if breached else _SECOND):
+        if not is_due(now, self._space_asked, self._retry_ns if breached else _SECOND):
             return not breached
         self._space_asked = now
         try:
@@ -373,53 +319,19 @@ class Recorder:
         except OSError:
             return True  # The write itself will say what is wrong.
         if free >= self._min_free_bytes:
-            self._clear("space", f"{free / _GIB:.2f} GiB are free")
+            self._troubles.clear("space", f"{free / _GIB:.2f} GiB are free")
             return True
-        self._trouble(
+        self._troubles.add(
             "space",
             f"{free / _GIB:.2f} GiB are free on the disk, {self._min_free_bytes / _GIB:.2f} is the floor",
         )
         return False
 
-    def _trouble(self, key: str, reason: str, product_id: str | None = None) -> None:
-        is_new = key not in self._troubles
-        self._troubles[key] = reason
-        if is_new:  # Not at every try: a disk that stays full for an hour makes one message.
-            self._tell(EventKind.DEGRADED, reason, product_id)
-
-    def _clear(self, key: str, detail: str, product_id: str | None = None) -> None:
-        reason = self._troubles.pop(key, None)
-        if reason is not None:
-            self._tell(EventKind.RESUMED, detail or f"no longer: {reason}", product_id)
-
-    def _tell(
-        self, kind: EventKind, detail: str, product_id: str | None = None, path: Path | None = None
-    ) -> None:
-        self._on_event(RecordingEvent(kind, detail, product_id, path))
-
-    @staticmethod
-    def _is_due(now: Ns, last: Ns | None, interval: Ns) -> bool:
-        # A clock that was set back makes everything due, rather than nothing for as long.
-        return last is None or not 0 <= now - last < interval
-
-
-class _Open:
-    def __init__(self, path: Path, fd: int, first_recv: Ns, opened_at: Ns) -> None:
-        self.path = path
-        self.fd = fd
-        self.first_recv = first_recv
-        self.opened_at = opened_at
-        self.tally = Tally()
-        self.synced_at = opened_at
-        self.unsynced = False
-        self.named = False  # The folder's entry is on the disk.
-        self.torn = False
-
 
 class _Stream:
     def __init__(self, product_id: str) -> None:
         self.product_id = product_id
-        self.open: _Open | None = None
+        self.open: Unsealed | None = None
         self.failed_at: Ns | None = None
         self.last_good: Ns | None = None
         self.lost_lines = 0
@@ -439,29 +351,11 @@ class _Stream:
         return f"{self.pending_lines} lines of {self.pending_frames} frames were not recorded"
 
 
-class _Retired:
-    def __init__(self, product_id: str, path: Path, tally: Tally, torn: bool, tried_at: Ns | None) -> None:
-        self.product_id = product_id
-        self.path = path
-        self.tally = tally
-        self.torn = torn
-        self.tried_at = tried_at
-
-
 def _joined(lines: Sequence[bytes]) -> bytes:
     data = b"".join([line if line.endswith(b"\n") else line + b"\n" for line in lines])
     if not lines or data.count(b"\n") != len(lines):
         raise ContractError("a frame's lines must be one or more, and each one line", lines[:1])
     return data
-
-
-def _checked(retired: _Retired) -> Tally:
-    # Returns the tally of what is in the file, with its torn end cut where that failed before.
-    size = retired.path.stat().st_size
-    if size > retired.tally.size and retired.torn:
-        os.truncate(retired.path, retired.tally.size)
-        return retired.tally
-    return retired.tally if size == retired.tally.size else scan(retired.path)[0]
 
 
 def _free_bytes(folder: Path) -> int:

@@ -1,0 +1,1 @@
+"""Coinbase over a socket: the connection that carries the protocol object's frames."""
