@@ -246,21 +246,6 @@ def test_the_library_gives_the_log_and_its_labels(folder: Path) -> None:
     assert ((known["sigma_future"] >= known["tau"]).cast(int) == known["volatility_spike"]).all()
 
 
-def test_the_demo_runs_twice_and_gives_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    digests = []
-    for _ in range(2):
-        assert main(["demo", "--hours", "0.4", "--json"]) == 0
-        answer = json.loads(capsys.readouterr().out)["demo"]
-        digests.append(answer["replayed"]["digests"])
-
-    assert digests[0] == digests[1]
-    assert answer["simulated"]
-    assert main(["demo", "--hours", "0.4"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("SIMULATED")
-    assert CHECKS in out
-
-
 def test_generated_pages_are_what_the_code_says() -> None:
     assert docs(["--check"]) == 0
     text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()

@@ -12,8 +12,13 @@ from richter.cli.run import run
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": (
         "richter.cli.demo:command",
-        "Turn a recording made on the spot into features and alerts, and prove that it replays.",
+        "Watch a simulated market live, offline, and prove that its recording replays to the same bits.",
     ),
+    "run": (
+        "richter.cli.live:command",
+        "Watch the market live: record it, compute features, raise alerts.",
+    ),
+    "ingest": ("richter.cli.ingest:command", "Record the market's ticks and nothing else."),
     "replay": (
         "richter.cli.replay:command",
         "Recompute features from recordings and compare them bit for bit.",
@@ -21,6 +26,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "inspect": (
         "richter.cli.inspect:command",
         "Say what recordings hold: products, span, rate, gaps, and what is known of each feature.",
+    ),
+    "simulate": (
+        "richter.cli.simulate:command",
+        "Serve a simulated market or a recording as Coinbase would, with faults on request.",
     ),
     "features": ("richter.cli.features:command", "List the features: name, unit, span and formula."),
     "config": ("richter.cli.config:command", "Show every setting and where its value comes from."),

@@ -18,6 +18,9 @@ class Progress:
     def advance(self, size: int) -> None:
         """Say that some are done."""
 
+    def close(self) -> None:
+        """Take the bar away before the end."""
+
 
 @contextmanager
 def progress(what: str, *, shown: bool = True) -> Iterator[Progress]:
@@ -45,5 +48,8 @@ def progress(what: str, *, shown: bool = True) -> Iterator[Progress]:
 
             def advance(self, size: int) -> None:
                 bars.advance(task, size)
+
+            def close(self) -> None:
+                bars.stop()
 
         yield Shown()

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 DEFAULT_PRICE_DECIMALS = 8
+ADVANCED_URL = "wss://advanced-trade-ws.coinbase.com"
+EXCHANGE_URL = "wss://ws-feed.exchange.coinbase.com"
 
 ProductId = Annotated[str, Meta(pattern=r"^[A-Z0-9]+(-[A-Z0-9]+)+\Z")]
 Decimals = Annotated[int, Meta(ge=0, le=12)]
@@ -41,7 +43,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     # Addresses
     coinbase_ws_url: Annotated[
         str, Meta(pattern="^wss?://.", title="a ws:// or wss:// address", description="The exchange's feed.")
-    ] = "wss://advanced-trade-ws.coinbase.com"
+    ] = ADVANCED_URL
+    coinbase_feed: Annotated[
+        Literal["advanced", "exchange"],
+        Meta(title="advanced or exchange", description="Which of Coinbase's protocols the feed speaks."),
+    ] = "advanced"
+    heartbeat_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=30,
+            title="seconds from 1 to 30",
+            description="Without a byte or a heartbeat for so long the feed connects anew.",
+        ),
+    ] = 5.0
     kafka_bootstrap_servers: Annotated[
         str, Meta(min_length=1, title="host:port, or several with commas", description="The Kafka brokers.")
     ] = "localhost:9092"
@@ -123,6 +138,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"],
         Meta(title="debug, info, warning or error", description="The least severe lines that are logged."),
     ] = "info"
+
+    @property
+    def feed_url(self) -> str:
+        """The feed's address; that of the Exchange feed where only the protocol was chosen."""
+        if self.coinbase_feed == "exchange" and self.coinbase_ws_url == ADVANCED_URL:
+            return EXCHANGE_URL
+        return self.coinbase_ws_url
 
     @property
     def tracking_uri(self) -> str:

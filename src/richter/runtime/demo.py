@@ -1,32 +1,38 @@
-"""The demo: a recording made on the spot, turned into features and alerts, and proved to replay to the same bits."""
+"""The demo: a simulated exchange, a live run against it, and the proof that its recording replays to the same bits."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from richter.adapters.coinbase.client import SIMULATED_PREFIX
 from richter.config import Settings
 from richter.engine.kernel import advance
 from richter.engine.rows import FeatureRows
 from richter.engine.table import FEATURE_NAMES
 from richter.errors import ArgumentsError
 from richter.runtime.alerting import AlertReport, AlertRun
+from richter.runtime.compare import compare_logs
 from richter.runtime.replay import Replayed, replay
+from richter.runtime.rule_alerts import SIGMA, TAU
+from richter.runtime.running import QUIET, Progress, Ran, run
 from richter.simulate.market import PRESETS, simulate_market
 from richter.simulate.recording import write_recording
+from richter.simulate.server import SimulatedExchange
+from richter.simulate.sources import MarketSource
 
 __all__ = ["Demo", "run_demo"]
 
-START_NS = 1_764_936_000 * 1_000_000_000  # a fixed moment: the same seed gives the same files
 MAX_POINTS = 512
-SIMULATED = "sim-"  # what the connections of a simulator are called
-
-_SHOWN = [1 + FEATURE_NAMES.index(name) for name in ("realized_volatility_60s", "tau_rolling")]
+START_NS = 1_764_936_000 * 1_000_000_000
 
 
 class Demo(msgspec.Struct):
@@ -35,10 +41,11 @@ class Demo(msgspec.Struct):
     Attributes:
         simulated: whether a simulator's ticks are among the recording's.
         recordings: what was replayed.
-        live: the feature log of the first pass.
-        replayed: the second pass, with its comparison.
+        ran: the live run; None where recordings were given.
+        live: the feature log of the live run, or of the first pass over the recordings given.
+        replayed: the replay, with its comparison.
         alerts: the rule's alerts and what followed.
-        seconds: taken by the first pass, compilation left out.
+        seconds: taken by the replay, without the comparison.
         product: the product that `latest`, `sigma` and `tau` are of: the recording's first.
         first: event time of its first tick, ns.
         last: event time of its last tick, ns.
@@ -50,6 +57,7 @@ class Demo(msgspec.Struct):
 
     simulated: bool
     recordings: list[str]
+    ran: Ran | None
     live: Path
     replayed: Replayed
     alerts: AlertReport
@@ -75,7 +83,7 @@ class _Watch:
     def take(self, rows: FeatureRows) -> None:
         if not len(rows):
             return
-        self.simulated |= any(conn.startswith(SIMULATED) for conn in rows.conn_ids)
+        self.simulated |= any(conn.startswith(SIMULATED_PREFIX) for conn in rows.conn_ids)
         self.product = self.product or rows.products[int(rows.product[0])]
         mine = rows.of_product(rows.products.index(self.product))
         if not len(mine):
@@ -83,7 +91,7 @@ class _Watch:
         self.first = self.first or int(mine.ts_event[0])
         self.last = int(mine.ts_event[-1])
         self.latest = mine.values[-1].tolist()
-        self._points.append(mine.values[:, _SHOWN].copy())
+        self._points.append(mine.values[:, [SIGMA, TAU]].copy())
 
     def points(self) -> np.ndarray:
         """(n, 2): volatility and tau, n at most `MAX_POINTS`."""
@@ -98,12 +106,24 @@ def run_demo(
     seed: int,
     hours: float,
     preset: str,
+    minutes: float,
     raw: list[str],
     say: Callable[[str], None],
+    progress: Progress = QUIET,
 ) -> Demo:
-    """Make a recording (or take `raw`), replay it twice, compare, raise alerts.
+    """Run live against a simulated exchange (or take `raw`), then replay the recording and compare.
 
-    Everything is kept in the folder `demo` of the data folder.
+    Everything is kept in the folder `demo` of the data folder, which begins anew.
+
+    Args:
+        settings: the data folder, and all else.
+        seed: of the market.
+        hours: of history before the market goes over into real time.
+        preset: of the market.
+        minutes: of real time.
+        raw: recordings in the place of a market.
+        say: told what is being done.
+        progress: told of the live run's state.
 
     Raises:
         ArgumentsError: there is no such preset.
@@ -114,31 +134,40 @@ def run_demo(
     if not raw and preset not in PRESETS:
         raise ArgumentsError("no such preset of the market", preset, f"choose one of {', '.join(PRESETS)}")
     _compile(settings, say)
-    if not raw:
-        say(f"making {hours:g} h of a SIMULATED market (preset {preset}, seed {seed})")
-        market = simulate_market(PRESETS[preset], seed=seed, seconds=round(hours * 3600), start_ns=START_NS)
-        shutil.rmtree(folder / "raw", ignore_errors=True)
-        write_recording(market, folder / "raw", "BTC-USD", f"{SIMULATED}{seed}")
+    live = folder / "processed" / "features.parquet"
+    ran = None
+    if raw:
+        say("computing features and alerts, tick by tick")
+        live.parent.mkdir(parents=True, exist_ok=True)
+        replay(raw, live, settings)
+    else:
+        say(
+            f"a SIMULATED exchange opens: {hours:g} h of history (preset {preset}, seed {seed}), then real time"
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        source = MarketSource(settings.products, seed=seed, preset=preset, history_s=hours * 3600)
+        with _exchange(source) as url:
+            own = msgspec.structs.replace(settings, coinbase_ws_url=url, coinbase_feed="advanced")
+            ran = run(own, minutes=minutes, progress=progress)
         raw = [str(folder / "raw")]
-    say("computing features and alerts, tick by tick")
+    say("replaying the recording and comparing every cell, bit for bit")
     watch, alerting = _Watch(), AlertRun(settings)
 
     def take(rows: FeatureRows) -> None:
         watch.take(rows)
         alerting.take(rows)
 
-    live = folder / "processed" / "features.parquet"
-    live.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    replay(raw, live, settings, on_rows=take)
+    replayed = replay(raw, folder / "processed" / "features_replay.parquet", settings, on_rows=take)
     seconds = time.perf_counter() - start
-    alerts = alerting.finish(folder / "alerts" / "alerts.ndjson")
-    say("replaying the recording and comparing every cell, bit for bit")
-    replayed = replay(raw, folder / "processed" / "features_replay.parquet", settings, compare=live)
+    replayed.comparison = compare_logs(replayed.out, live)
+    name = "alerts.ndjson" if ran is None else "replay_alerts.ndjson"
+    alerts = alerting.finish(folder / "alerts" / name)
     points = watch.points()
     return Demo(
         simulated=watch.simulated,
         recordings=raw,
+        ran=ran,
         live=live,
         replayed=replayed,
         alerts=alerts,
@@ -152,6 +181,37 @@ def run_demo(
     )
 
 
+@contextmanager
+def _exchange(source: MarketSource) -> Iterator[str]:
+    """A simulated exchange in a thread of its own; gives its address."""
+    opened = threading.Event()
+    told: list[object] = []
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        try:
+            async with SimulatedExchange(source) as exchange:
+                told.extend((exchange.url, asyncio.get_running_loop(), over))
+                opened.set()
+                await over.wait()
+        finally:
+            opened.set()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="exchange")
+    thread.start()
+    opened.wait()
+    try:
+        url, loop, over = told
+        assert isinstance(loop, asyncio.AbstractEventLoop)
+        assert isinstance(over, asyncio.Event)
+        try:
+            yield str(url)
+        finally:
+            loop.call_soon_threadsafe(over.set)
+    finally:
+        thread.join()
+
+
 def _compile(settings: Settings, say: Callable[[str], None]) -> None:
     """Replay a short recording, so that the time taken afterwards is that of the ticks: no compiler, no imports."""
     # Without its compiler (NUMBA_DISABLE_JIT) numba leaves a plain function.
@@ -162,7 +222,7 @@ def _compile(settings: Settings, say: Callable[[str], None]) -> None:
     settings = msgspec.structs.replace(settings, data_dir=scratch)
     try:
         market = simulate_market(PRESETS["flat"], seed=0, seconds=120, start_ns=START_NS)
-        write_recording(market, scratch / "raw", "BTC-USD", f"{SIMULATED}0")
+        write_recording(market, scratch / "raw", "BTC-USD", f"{SIMULATED_PREFIX}0")
         alerting = AlertRun(settings)
         replay([str(scratch / "raw")], scratch / "features.parquet", settings, on_rows=alerting.take)
     finally:

@@ -7,6 +7,7 @@ log volatility h; four slots of 250 ms are active or not, and an active one move
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from richter.errors import ArgumentsError
 
-__all__ = ["PRESETS", "Market", "MarketParameters", "simulate_market"]
+__all__ = ["PRESETS", "Market", "MarketParameters", "endless_market", "simulate_market"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -80,6 +81,7 @@ class Market(msgspec.Struct, frozen=True):
         log_volatility: (seconds,) h, constant within its second.
         factors: (seconds, 3) x1, x2, x3.
         burst: (seconds,) B.
+        log_mid: log of the mid at the end, before it is rounded to quotes.
     """
 
     ts: Int64
@@ -92,6 +94,7 @@ class Market(msgspec.Struct, frozen=True):
     log_volatility: Float64
     factors: Float64
     burst: Float64
+    log_mid: float
 
 
 def simulate_market(
@@ -121,7 +124,53 @@ def simulate_market(
     if seconds <= 0:
         raise ArgumentsError("a simulated market needs a positive length", seconds, "give seconds above 0")
     rng = np.random.Generator(np.random.PCG64(seed))
+    return _draw(parameters, rng, seconds, start_ns, price, step, None)
+
+
+def endless_market(
+    parameters: MarketParameters,
+    *,
+    seed: int,
+    start_ns: int,
+    seconds: int = 3600,
+    price: float = 90_000.0,
+    step: float = 0.01,
+) -> Iterator[Market]:
+    """Draw stretches of one market that join without a seam, for ever; each is drawn when it is asked for.
+
+    Args:
+        parameters: the law.
+        seed: of the random numbers; the first stretch is that of `simulate_market`.
+        start_ns: Unix time of the first second.
+        seconds: length of a stretch. Another length gives another market.
+        price: the mid it begins with.
+        step: the price step.
+
+    Raises:
+        ArgumentsError: `seconds` is not positive.
+    """
+    market = simulate_market(
+        parameters, seed=seed, seconds=seconds, start_ns=start_ns, price=price, step=step
+    )
+    # Its own stream: `simulate_market` does not hand its generator on.
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, 1))))
+    while True:
+        yield market
+        start_ns += seconds * SECOND
+        market = _draw(parameters, rng, seconds, start_ns, price, step, market)
+
+
+def _draw(
+    parameters: MarketParameters,
+    rng: np.random.Generator,
+    seconds: int,
+    start_ns: int,
+    price: float,
+    step: float,
+    before: Market | None,
+) -> Market:
     factors, burst = np.empty((seconds, 3)), np.empty(seconds)
+    was = np.zeros(4) if before is None else np.append(before.factors[-1], before.burst[-1])
     g = _volatility_path(
         np.array(parameters.t),
         np.array(parameters.s),
@@ -134,6 +183,8 @@ def simulate_market(
         rng.normal(size=(seconds, 3)),
         rng.random(seconds),
         rng.exponential(size=seconds),
+        was,
+        before is not None,
         factors,
         burst,
     )
@@ -142,9 +193,10 @@ def simulate_market(
         rng.random((seconds, SLOTS))
         < (1 - np.exp(-parameters.a * np.exp(parameters.c * np.minimum(g, 3))))[:, None]
     )
-    active[0, 0] = True  # The first quote.
+    if before is None:
+        active[0, 0] = True  # The first quote.
     moves = rng.normal(size=(seconds, SLOTS)) * (np.exp(h) / 2)[:, None] * active
-    log_mid = math.log(price) + np.cumsum(moves.ravel())
+    log_mid = (math.log(price) if before is None else before.log_mid) + np.cumsum(moves.ravel())
     at = np.flatnonzero(active.ravel())
     n = len(at)
     mid = np.exp(log_mid[at])
@@ -164,6 +216,7 @@ def simulate_market(
         log_volatility=h,
         factors=factors,
         burst=burst,
+        log_mid=float(log_mid[-1]),
     )
 
 
@@ -184,18 +237,25 @@ def _volatility_path(
     normal: Float64,
     uniform: Float64,
     exponential: Float64,
+    was: Float64,
+    continued: bool,
     factors: Float64,
     bursts: Float64,
 ) -> Float64:
-    """The log volatility less mu, second by second; fills `factors` and `bursts`, its parts."""
+    """The log volatility less mu, second by second; fills `factors` and `bursts`, its parts.
+
+    `was` is x1, x2, x3 and B of the second before, where there is one.
+    """
     n = uniform.shape[0]
     g = np.empty(n)
-    burst = 0.0
+    burst = was[3]
     kept = math.exp(-1.0 / decay_s)
     for f in range(3):
         phi = math.exp(-1.0 / times[f])
         noise = deviations[f] * math.sqrt(1 - phi * phi)
         factors[0, f] = deviations[f] * normal[0, f]
+        if continued:
+            factors[0, f] = phi * was[f] + noise * normal[0, f]
         for second in range(1, n):
             factors[second, f] = phi * factors[second - 1, f] + noise * normal[second, f]
     for second in range(n):

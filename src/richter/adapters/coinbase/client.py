@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from collections import deque
@@ -33,8 +34,8 @@ LIVE_FOR_NS: Final = 30 * 1_000_000_000
 """Of live data, until the failures before are forgotten."""
 SEND_SPACING_S: Final = 0.125
 """The exchange allows eight messages a second."""
-SIMULATOR: Final = "richter-simulate"
-"""What the simulated exchange calls itself in the handshake; its connections are marked."""
+SIMULATOR: Final = "SIMULATED"
+"""Stands in what the simulated exchange calls itself in the handshake; its connections are marked."""
 SIMULATED_PREFIX: Final = "sim-"
 
 
@@ -106,36 +107,36 @@ class Client:
         self._live_since = None
         self._tell(What.CONNECTING, self.url)
         try:
-            socket = await self._unless_stopped(_open(self.url))
+            connection = await self._unless_stopped(_open(self.url))
         except (OSError, TimeoutError, WebSocketException) as error:
             too_many = isinstance(error, InvalidStatus) and error.response.status_code == 429
             delay = self._backoff.delay(too_many=too_many, retry_after_s=_retry_after(error))
             self._tell(What.FAILED, f"{_why(error)}; will retry in {delay:.1f} s")
             return delay
-        if socket is None:
+        if connection is None:
             return 0.0
-        if socket.response is not None and SIMULATOR in socket.response.headers.get("Server", ""):
+        if connection.response is not None and SIMULATOR in connection.response.headers.get("Server", ""):
             self._conn_id = SIMULATED_PREFIX + self._conn_id
         self._to_send.clear()
-        self._socket = socket
+        self._socket = connection
         self._tell(What.OPENED, self.url)
-        sender = asyncio.create_task(self._send_all(socket))
+        sender = asyncio.create_task(self._send_all(connection))
         try:
-            ended = await self._unless_stopped(self._read(socket))
+            ended = await self._unless_stopped(self._read(connection))
         finally:
             self._socket = None
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
-            await _close(socket)
+            await _close(connection)
         self._tell(What.CLOSED, ended or "stopped")
         return 0.0 if self._stop.is_set() else self._backoff.delay()
 
-    async def _read(self, socket: ClientConnection) -> str:
+    async def _read(self, connection: ClientConnection) -> str:
         """Hand on every frame; returns why the connection ended."""
         conn_id, put = self._conn_id, self._arrivals.put
         try:
             while True:
-                data = await socket.recv(decode=False)
+                data = await connection.recv(decode=False)
                 put(Arrival(What.FRAME, conn_id, self._monotonic(), self._wall(), data))
         except ConnectionClosed as closed:
             frame = closed.rcvd or closed.sent
@@ -144,11 +145,11 @@ class Client:
             side = "the exchange" if closed.rcvd else "we"
             return f"{side} closed with code {frame.code}" + (f": {frame.reason}" if frame.reason else "")
 
-    async def _send_all(self, socket: ClientConnection) -> None:
+    async def _send_all(self, connection: ClientConnection) -> None:
         while True:
             while self._to_send:
                 with suppress(ConnectionClosed):
-                    await socket.send(self._to_send.popleft())
+                    await connection.send(self._to_send.popleft())
                 await asyncio.sleep(SEND_SPACING_S)
             self._wanted.clear()
             await self._wanted.wait()
@@ -198,9 +199,9 @@ async def _open(url: str) -> ClientConnection:
     )
 
 
-async def _close(socket: ClientConnection) -> None:
+async def _close(connection: ClientConnection) -> None:
     with suppress(OSError, WebSocketException):
-        await socket.close()
+        await connection.close()
 
 
 def _retry_after(error: Exception) -> float | None:
@@ -223,6 +224,8 @@ def _why(error: Exception) -> str:
         return f"it does not speak WebSocket ({error}): check --url"
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_S:g} s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, socket.gaierror):
+        return f"its name is not known ({error.strerror}): is there a network?"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own words say less.
     return str(error) or type(error).__name__

@@ -1,0 +1,62 @@
+"""Options of the commands that listen to a feed, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from richter.cli.command import setting
+
+if TYPE_CHECKING:
+    from richter.runtime.running import Ran
+
+__all__ = ["feed_options", "show_ran"]
+
+
+def feed_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command."""
+    for option in reversed(
+        (
+            setting(
+                "--pair",
+                "products",
+                multiple=True,
+                metavar="PRODUCT",
+                help="A product to watch; repeat it for more.",
+            ),
+            click.option(
+                "--minutes",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="M",
+                help="End after so many minutes; fractions are allowed. Without it: at Ctrl+C.",
+            ),
+            setting("--url", "coinbase_ws_url", metavar="URL"),
+            setting("--feed", "coinbase_feed", type=click.Choice(("advanced", "exchange"))),
+            setting("--heartbeat-timeout", "heartbeat_timeout_s", metavar="SECONDS"),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def show_ran(ran: Ran) -> None:
+    """What a run did, for people."""
+    from richter.cli.report import several
+
+    counts = ran.feed
+    click.echo(
+        f"recorded {several(ran.recorded, 'tick')} ({ran.recorded_bytes / 1e6:,.1f} MB) in {ran.raw}, "
+        f"over {several(ran.connections, 'connection')}"
+    )
+    for number, what in (
+        (counts.get("gaps", 0), "gaps in the sequence, each recorded with its extent"),
+        (counts.get("duplicates", 0) + counts.get("out_of_order", 0), "late or doubled frames, dropped"),
+        (ran.lost_frames, "frames lost because the queue was full, recorded as a gap"),
+        (ran.unrecorded, "ticks that the disk refused, recorded as a gap"),
+    ):
+        if number:
+            click.echo(f"  {number:>9,}  {what}")
+    for reason, number in sorted(ran.dead.items()):
+        click.echo(f"  {number:>9,}  dead letters: {reason}")

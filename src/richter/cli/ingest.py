@@ -1,0 +1,32 @@
+"""`richter ingest`: the recording alone."""
+
+from __future__ import annotations
+
+import click
+
+from richter.cli.command import App, subcommand
+from richter.cli.feed_options import feed_options, show_ran
+
+__all__ = ["command", "run_ingest"]
+
+
+@subcommand(
+    "ingest",
+    examples=(
+        "richter ingest --pair BTC-USD --minutes 15 --save-disk",
+        "richter ingest --pair BTC-USD --pair ETH-USD --save-disk",
+    ),
+)
+@feed_options
+@click.option("--save-disk", is_flag=True, help="Keep the recording in raw/; else it is kept in spool/.")
+def command(app: App, minutes: float | None, save_disk: bool) -> None:
+    """Record the market's ticks and nothing else."""
+    run_ingest(app, minutes, save_disk)
+
+
+def run_ingest(app: App, minutes: float | None, save_disk: bool) -> None:
+    """Record until the time is over or Ctrl+C, and say what was written."""
+    from richter.runtime.running import ingest
+
+    ran = ingest(app.settings, minutes=minutes, save=save_disk)
+    app.emit({"ran": ran}, lambda: show_ran(ran))
