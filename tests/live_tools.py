@@ -90,7 +90,9 @@ def recorded_ticks(folder: Path) -> tuple[np.ndarray, Decoder]:
     return np.concatenate(blocks), decoder
 
 
-def check_run(folder: Path, settings: Settings | None = None) -> Comparison:
+def check_run(
+    folder: Path, settings: Settings | None = None, dead: dict[str, int] | None = None
+) -> Comparison:
     """A run's logs are those of an uninterrupted replay of its recording, alerts too; nothing is doubled."""
     settings = settings or Settings(data_dir=folder, alert_budget_per_hour=2)
     alerting = AlertRun(settings)
@@ -105,7 +107,7 @@ def check_run(folder: Path, settings: Settings | None = None) -> Comparison:
     assert comparison is not None
     assert comparison.same, comparison.difference
     assert done.account.duplicates == 0
-    assert done.account.dead == {}
+    assert done.account.dead == (dead or {})
     for product in comparison.products.values():
         outside = product.live_before, product.live_after, product.replayed_before, product.replayed_after
         assert (*outside, product.warm_up) == (0, 0, 0, 0, 0)

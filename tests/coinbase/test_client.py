@@ -183,7 +183,10 @@ def test_a_simulated_exchange_marks_its_connections() -> None:
         await socket.wait_closed()
 
     async def scene() -> list[Arrival]:
-        async with serving(quiet, server_header="richter simulate (SIMULATED)") as url, running(url) as watched:
+        async with (
+            serving(quiet, server_header="richter simulate (SIMULATED)") as url,
+            running(url) as watched,
+        ):
             return await watched.until(lambda seen: watched.count(What.OPENED) == 1)
 
     opened = [arrival for arrival in asyncio.run(scene()) if arrival.what is What.OPENED]
