@@ -13,7 +13,7 @@ unexport UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_INDEX UV_INDEX_URL
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help venv demo test check requirements-check bench docs lock clean
+.PHONY: help venv demo test check requirements-check bench chaos soak docs lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
@@ -40,6 +40,12 @@ requirements-check: $(VENV)/.uv
 bench: $(VENV)/.synced ## Run the benchmarks (ARGS=…)
 	$(BIN)/uv sync --quiet --locked --inexact --group bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.synced ## A hundred kills and a million broken frames (ARGS=…), written to docs/chaos.md
+	$(BIN)/python -m tests.chaos --out docs/chaos.md $(ARGS)
+
+soak: $(VENV)/.synced ## An hour live against an exchange full of faults (ARGS=…), written to docs/soak.md
+	$(BIN)/python -m tests.soak --out docs/soak.md $(ARGS)
 
 docs: $(VENV)/.synced ## Write the generated parts of the documentation
 	$(BIN)/python -m richter.cli.docs

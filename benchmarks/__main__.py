@@ -23,6 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.live import live_table
 from benchmarks.stream import make_ticks, write_lines
 from richter.config import Settings
 from richter.domain import ticks as tk
@@ -262,6 +263,7 @@ def main() -> None:
         ticks = make_ticks(chosen.ticks)
         kernel_table(ticks, rows)
         latency_table(ticks, folder, rows)
+        live_table(folder, rows)
         memory_table(ticks, rows)
         files_table(ticks, folder, rows)
         workers_table(ticks, folder, rows)

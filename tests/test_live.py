@@ -69,10 +69,11 @@ def ticks_of(seed: int, seconds: float, rate: float) -> Ticks:
         stream = quiet_and_busy_stream(seed + number, seconds, rate, **odd, longest_hole_s=500)
         stream[:, tk.CONN] += 1000 * number
         offset = offsets(stream)
-        for row in stream.tolist():
+        # A stream's own order stays: it is that of its frames.
+        for row, arrived in zip(stream.tolist(), np.maximum.accumulate(stream[:, tk.TS_RECV]), strict=True):
             record = json.loads(line(row, product)) | {"conn_offset": offset[row[tk.CONN]]}
-            merged.append((product, row, json.dumps(record).encode() + b"\n"))
-    return sorted(merged, key=lambda pair: pair[1][tk.TS_RECV])
+            merged.append((int(arrived), (product, row, json.dumps(record).encode() + b"\n")))
+    return [tick for _, tick in sorted(merged, key=lambda pair: pair[0])]
 
 
 def settings_of(folder: Path) -> Settings:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from richter.cli.main import main
 from richter.config import Settings
 from richter.engine.table import FEATURE_NAMES
 from richter.runtime.replay import replay
+from tests.kills import kill_again_and_again
 from tests.live_tools import (
     LIMIT_S,
     RICHTER,
@@ -33,29 +33,12 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_a_run_killed_again_and_again_leaves_the_logs_of_a_replay(tmp_path: Path, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    folder = tmp_path / "data"
-    with exchange(
-        "--history", "6h", "--product", "BTC-USD", "--product", "ETH-USD", "--seed", str(seed)
-    ) as url:
-        pairs = ("--pair", "BTC-USD", "--pair", "ETH-USD")
-        done = 0
-        for _ in range(5):
-            process = start_run(folder, url, *pairs)
-            done = recorded_lines(folder) if folder.exists() else 0
-            wait_for_lines(folder, done + int(rng.integers(1, 6000)), process)
-            process.kill()
-            process.communicate()
-        process = start_run(folder, url, *pairs)
-        wait_for_lines(folder, recorded_lines(folder) + 50, process)
-        ran = end_run(process)
+def test_a_run_killed_again_and_again_leaves_the_logs_of_a_replay(tmp_path: Path) -> None:
+    comparison, looked_back = kill_again_and_again(tmp_path / "data", 5, 1)
 
-    comparison = check_run(folder)
-    assert ran["caught_up"]["looked_back"] + ran["caught_up"]["added"] > 0
+    assert looked_back > 0
     assert {product.compared > 500 for product in comparison.products.values()} == {True}
-    assert (folder / "alerts" / "alerts.ndjson").stat().st_size > 0
+    assert (tmp_path / "data" / "alerts" / "alerts.ndjson").stat().st_size > 0
 
 
 @pytest.mark.skipif(not SHARED.is_dir() and "CI" not in os.environ, reason="the recordings are not here")

@@ -110,7 +110,9 @@ def _speed(_: click.Context, __: click.Parameter, value: str | None) -> float | 
     metavar="KIND[@WHEN][,FIELD=VALUE…]",
     help="One fault in short, WHEN being a frame (30) or seconds (5s) of a connection; may be given several times. "
     "Kinds: drop, stall, half_open, close, mute, refuse, too_many, ack_without, reorder, duplicate, sequence_gap, "
-    "garbage, truncated, huge, clock, ahead. Fields: connection=N, times=N and the kind's own.",
+    "garbage, truncated, huge, clock, ahead. Fields: connection=N (the first it strikes), times=N, and of some kinds "
+    "seconds (stall, mute, refuse, clock, ahead), code and reason (close), retry_after (too_many), product "
+    "(ack_without), frames (sequence_gap), bytes (huge).",
 )
 @click.option("--no-limits", is_flag=True, help="No limit on connections and messages a second.")
 def command(

@@ -40,8 +40,6 @@ HEARTBEATS: Final = "heartbeats"
 SUBSCRIPTIONS: Final = "subscriptions"
 LARGEST: Final = 2**63 - 1
 
-NUMBERS: Final = ("price", "volume_24_h", "low_24_h", "high_24_h", "best_bid", "best_ask")
-
 
 class _Quote(Quote, gc=False):
     volume_24h: Raw = msgspec.field(name="volume_24_h", default=Raw())
@@ -182,7 +180,7 @@ def _parts(events: Raw | None) -> Iterator[Placed]:
             continue
         snapshot = text_of(event.get("type")) == "snapshot"
         for index, ticker in enumerate(tickers):
-            yield number, index, snapshot, quote_of(ticker, NUMBERS), bytes(ticker)
+            yield number, index, snapshot, quote_of(ticker, _Quote), bytes(ticker)
 
 
 def _list(raw: Raw | None) -> list[Raw]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
@@ -39,7 +40,10 @@ class Kind(StrEnum):
 
 
 class Quote(Struct, gc=False):
-    """One ticker: its product, and its numbers as the JSON that the exchange sent; empty where it sent none."""
+    """One ticker: its product, and its numbers as the JSON that the exchange sent; empty where it sent none.
+
+    The first six go into the record; a reader finds the others in its `raw`.
+    """
 
     product_id: str
     price: Raw = Raw()
@@ -48,6 +52,11 @@ class Quote(Struct, gc=False):
     high_24h: Raw = Raw()
     best_bid: Raw = Raw()
     best_ask: Raw = Raw()
+    best_bid_quantity: Raw = Raw()
+    best_ask_quantity: Raw = Raw()
+    best_bid_size: Raw = Raw()
+    best_ask_size: Raw = Raw()
+    last_size: Raw = Raw()
 
 
 Placed = tuple[int, int, bool | None, Quote | str, bytes]
@@ -153,16 +162,15 @@ def text_of(raw: Raw | None) -> str | None:
         return None
 
 
-_NUMBERS: Final = ("price", "volume_24h", "low_24h", "high_24h", "best_bid", "best_ask")
 _as_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def quote_of(part: Raw, names: tuple[str, ...] = _NUMBERS) -> Quote | str:
+def quote_of(part: Raw, make: type[Quote]) -> Quote | str:
     """Read a ticker of unusual make; returns why it cannot be read where it cannot.
 
     Args:
         part: the ticker's JSON.
-        names: the dialect's names of a quote's six numbers, in their order.
+        make: a quote under the dialect's names.
     """
     try:
         found = _as_object(part)
@@ -171,4 +179,11 @@ def quote_of(part: Raw, names: tuple[str, ...] = _NUMBERS) -> Quote | str:
     product = text_of(found.get("product_id"))
     if product is None:
         return "a ticker without product_id"
-    return Quote(product, *(found.get(name, Raw()) for name in names))
+    return Quote(product, *(found.get(name, Raw()) for name in _names(make)))
+
+
+@lru_cache
+def _names(make: type[Quote]) -> list[str]:
+    """Return what the dialect calls a quote's numbers."""
+    called = {field.name: field.encode_name for field in msgspec.structs.fields(make)}
+    return [called[name] for name in Quote.__struct_fields__[1:]]

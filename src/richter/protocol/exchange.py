@@ -145,7 +145,7 @@ def _read_unusual(frame: bytes) -> Message:
         raise UnreadableError("no type")
     time = _value(_read_time, found.get("time"))
     if kind == "ticker":
-        quote = quote_of(Raw(frame))
+        quote = quote_of(Raw(frame), Quote)
         if isinstance(quote, str):
             raise UnreadableError(quote)
         trade_id = _number(found, "trade_id")

@@ -260,7 +260,7 @@ class Feed:
             counts.other += 1
             known = len(counts.channels) < MOST_CHANNELS or message.text in counts.channels
             counts.channels[message.text[:64] if known else "…"] += 1
-        if ts_event is not None:
+        if ts_event is not None and (ts_event > order.good or order.fresh):
             order.know(ts_event, ts_recv)
         return actions
 
@@ -338,11 +338,13 @@ class Feed:
                 if not product.seen:
                     self._first_sight(product, actions)
                 line = self._lines.line(
-                    product.text,
+                    product.head,
                     quote,
                     time,
                     ts_recv,
-                    (self._frame_no, event_index, ticker_index),
+                    self._frame_no,
+                    event_index,
+                    ticker_index,
                     snapshot,
                     product.pending,
                     message.frame,

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final
 
 from richter.domain.ticks import NO_TIME, Gap, GapCause, Ns
+from richter.protocol.line import line_head
 
 __all__ = ["DUPLICATE", "FAR", "LATE", "Numbers", "ProductGaps", "merge"]
 
@@ -103,7 +104,7 @@ class ProductGaps:
 
     Attributes:
         name: the product.
-        text: its name's bytes.
+        head: `line_head` of it.
         pending: the gap that its next record carries.
         seen: whether this connection has sent it.
         trades: the numbers of its trades, where they are numbered.
@@ -118,17 +119,17 @@ class ProductGaps:
         "_lost",
         "_noted",
         "good",
+        "head",
         "heard",
         "name",
         "pending",
         "seen",
-        "text",
         "trades",
     )
 
     def __init__(self, name: str, since: Ns) -> None:
         self.name = name
-        self.text = name.encode()
+        self.head = line_head(name)
         self.pending: Gap | None = Gap(GapCause.START, since)
         self.seen = False
         self.trades = Numbers()
@@ -153,7 +154,7 @@ class ProductGaps:
     def jump(self, missing: int, since: Ns) -> int:
         """Note frames missing from the sequence; returns how many of them the owner is known to have dropped."""
         explained = min(missing, self._lost)
-        self._lost = 0  # What the owner drops lies together: one jump.
+        self._lost = 0
         if self.pending is None:
             self.pending = Gap(GapCause.OVERFLOW if explained else GapCause.SEQUENCE, since, missing)
         elif missing > explained:
@@ -164,6 +165,10 @@ class ProductGaps:
         """Note frames that the owner dropped."""
         self._lost += frames
         self.pending = merge(self.pending, Gap(GapCause.OVERFLOW, since, frames))
+
+    def settled(self) -> None:
+        """Note that the sequence goes on without a jump: what the owner dropped had no numbers."""
+        self._lost = 0
 
     def spoiled(self, since: Ns) -> None:
         """Note a tick that came and cannot be recorded."""

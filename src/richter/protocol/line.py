@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -13,20 +13,20 @@ from richter.domain.ticks import NO_TIME, Gap, Ns
 from richter.domain.times import SECOND, iso_capture
 from richter.protocol.dialect import Quote, UnreadableError
 
-__all__ = ["LineMaker"]
+__all__ = ["LineMaker", "line_head"]
 
 # A reader looks no further into longer lines than it must, and into nothing that is nested more deeply.
 SHORT_LINE: Final = 1024
 MAX_DEPTH: Final = 32
 
 DIGITS: Final = b"0123456789"
-# Six strings which are empty or hold digits with at most one point are, without their digits, one of these. Two
-# are left over: a point alone is told apart by what surrounds it.
-USUAL: Final = frozenset(b" ".join(shape) for shape in product((b'"."', b'""'), repeat=6))
-NO_DIGITS: Final = b'"."'
+USUAL: Final = frozenset((b'"."', b'""', b""))
+"""What is left of a decimal string, or of nothing at all, without its digits."""
 
+NO_DIGITS: Final = b'"."'
 NAMES: Final = tuple(field.name for field in msgspec.structs.fields(Quote)[1:])
 NULL: Final = b"null"
+NO_GAP: Final = b'","gap_before":null'
 NEWLINE, RETURN = b"\n\r"
 
 _read_any = msgspec.json.Decoder(float_hook=float).decode
@@ -56,11 +56,13 @@ class LineMaker:
 
     def line(
         self,
-        product: bytes,
+        head: bytes,
         quote: Quote,
         ts_event: Ns,
         ts_recv: Ns,
-        place: tuple[int, int, int],
+        frame_no: int,
+        event_index: int,
+        ticker_index: int,
         snapshot: bool,
         gap: Gap | None,
         frame: bytes,
@@ -68,11 +70,13 @@ class LineMaker:
         """Return the line of one ticker, its newline included.
 
         Args:
-            product: its product, which needs no escaping.
+            head: `line_head` of its product.
             quote: the ticker.
             ts_event: when, by the exchange.
             ts_recv: when it came.
-            place: number of the frame, index of the event, index of the ticker.
+            frame_no: number of the frame.
+            event_index: which event of the frame.
+            ticker_index: which ticker of the event.
             snapshot: whether it is the state at subscription.
             gap: why continuity broke before it.
             frame: the whole frame.
@@ -85,27 +89,36 @@ class LineMaker:
         if second != self._second:
             self._stamp = b'{"timestamp":"' + iso_capture(ts_recv)[:20].encode()
             self._second = second
-        numbers: tuple[Raw | bytes, ...] = (
-            quote.price,
-            quote.volume_24h,
-            quote.low_24h,
-            quote.high_24h,
-            quote.best_bid,
-            quote.best_ask,
+        price: Raw | bytes = quote.price
+        volume: Raw | bytes = quote.volume_24h
+        low: Raw | bytes = quote.low_24h
+        high: Raw | bytes = quote.high_24h
+        bid: Raw | bytes = quote.best_bid
+        ask: Raw | bytes = quote.best_ask
+        numbers = (
+            price,
+            volume,
+            low,
+            high,
+            bid,
+            ask,
+            quote.best_bid_quantity,
+            quote.best_ask_quantity,
+            quote.best_bid_size,
+            quote.best_ask_size,
+            quote.last_size,
         )
         texts = b" ".join(numbers)
-        if texts.translate(None, DIGITS) not in USUAL or texts.count(NO_DIGITS):
-            numbers = tuple(map(_value, NAMES, numbers))
+        if not _usual(texts.translate(None, DIGITS)) or texts.count(NO_DIGITS):
+            price, volume, low, high, bid, ask, *_ = map(_value, NAMES, numbers)
         if NEWLINE in frame or RETURN in frame:
             # JSON allows them between its parts only.
             frame = frame.replace(b"\n", b" ").replace(b"\r", b" ")
-        price, volume, low, high, bid, ask = numbers
         line = b"".join(
             (
                 self._stamp,
-                b'%06dZ","product_id":"' % (rest // 1000),
-                product,
-                b'","price":',
+                b"%06d" % (rest // 1000),
+                head,
                 price,
                 b',"volume_24h":',
                 volume,
@@ -117,9 +130,9 @@ class LineMaker:
                 bid,
                 b',"best_ask":',
                 ask,
-                self._place % (ts_event, ts_recv, *place),
-                b'snapshot","gap_before":' if snapshot else b'update","gap_before":',
-                NULL if gap is None else _gap(gap),
+                self._place % (ts_event, ts_recv, frame_no, event_index, ticker_index),
+                b"snapshot" if snapshot else b"update",
+                NO_GAP if gap is None else _gap(gap),
                 self._tail,
                 frame,
                 b"}\n",
@@ -130,10 +143,26 @@ class LineMaker:
         return line
 
 
+def line_head(product_id: str) -> bytes:
+    """Return the part of a product's lines that names it; the name is one that needs no escaping."""
+    return b'Z","product_id":"%b","price":' % product_id.encode()
+
+
 def _gap(gap: Gap) -> bytes:
     since = NULL if gap.from_ns == NO_TIME else b"%d" % gap.from_ns
     missing = NULL if gap.missing is None else b"%d" % gap.missing
-    return b'{"cause":"%b","from":%b,"missing":%b}' % (gap.cause.name.lower().encode(), since, missing)
+    return b'","gap_before":{"cause":"%b","from":%b,"missing":%b}' % (
+        gap.cause.name.lower().encode(),
+        since,
+        missing,
+    )
+
+
+@lru_cache(1024)
+def _usual(shape: bytes) -> bool:
+    """Return whether numbers without their digits are decimal strings, the first six of them there."""
+    shapes = shape.split(b" ")
+    return USUAL.issuperset(shapes) and all(shapes[:6])
 
 
 def _value(name: str, raw: Raw | bytes) -> bytes:

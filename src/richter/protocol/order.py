@@ -22,6 +22,9 @@ GAPS_WITHIN: Final = 60 * SECOND
 AHEAD: Final = 2 * SECOND
 """Frames stamped further ahead do not say how far the feed is known good; the engine refuses their ticks likewise."""
 
+HELD: Final = -1
+"""No frame has this number."""
+
 
 class Order:
     """The order of one connection after another.
@@ -35,6 +38,7 @@ class Order:
         numbers: of the connection's frames.
         good: the exchange's time of the last frame known good, on this connection or, before its first, on the
             one before; `NO_TIME` before any.
+        fresh: whether `good` is still that of the connection before.
         broken: why the order of this connection can no longer be trusted; empty while it can.
     """
 
@@ -44,7 +48,8 @@ class Order:
         self.good: Ns = NO_TIME
         self.broken = ""
         self._counts = counts
-        self._fresh = True
+        self._held = 0
+        self.fresh = True
         self._ahead = AHEAD
         self._gaps: deque[Ns] = deque(maxlen=MOST_GAPS)
 
@@ -54,7 +59,7 @@ class Order:
             product.connect(self.good)
         self.numbers = Numbers()
         self.broken = ""
-        self._fresh = True
+        self.fresh = True
         self._ahead = AHEAD
         self._gaps.clear()
 
@@ -67,17 +72,25 @@ class Order:
         return ts_event <= ts_recv + self._ahead
 
     def know(self, ts_event: Ns, ts_recv: Ns) -> None:
-        """Note the time of a frame that was read: nothing before it is missing unnoticed."""
-        if (ts_event > self.good or self._fresh) and ts_event <= ts_recv + self._ahead:
+        """Note the time of a frame that was read: nothing before it is missing unnoticed.
+
+        Only to be called where it is later than `good`, or the connection's first.
+        """
+        if ts_event <= ts_recv + self._ahead:
             self.good = ts_event
-            self._fresh = False
+            self.fresh = False
 
     def frame(self, sequence: int, now: Ns) -> str:
         """Take a frame's number; returns why the frame is not to be used, empty where it is."""
+        if self.numbers.next == HELD:
+            self.numbers.next = self._held
         missing = self.numbers.check(sequence)
         if missing < 0:
             return self._refused(missing, self.numbers, "frames")
-        if missing:
+        if missing == 0:
+            for product in self.products.values():
+                product.settled()
+        else:
             explained = max(product.jump(missing, self.good) for product in self.products.values())
             self._jumped(missing - explained)
             if len(self._gaps) == MOST_GAPS and now - self._gaps[0] < GAPS_WITHIN:
@@ -95,6 +108,8 @@ class Order:
             return self._refused(missing, numbers, f"trades of {product.name}")
         if missing:
             self._jumped(missing - product.jump(missing, self._good_of(product)))
+        else:
+            product.settled()
         return ""
 
     def heard(self, product: ProductGaps, named: int | None, ts_event: Ns | None, ts_recv: Ns) -> None:
@@ -114,7 +129,10 @@ class Order:
             product.good = max(product.good, ts_event)
 
     def lost(self, frames: int) -> None:
-        """Note frames that the owner dropped."""
+        """Note frames that the owner dropped, after those that it handed over."""
+        if self.numbers.next is not None and self.numbers.next != HELD:
+            # The next frame takes the long way, whether its number jumps or not.
+            self._held, self.numbers.next = self.numbers.next, HELD
         for product in self.products.values():
             product.lost(frames, self.good)
 

@@ -92,7 +92,8 @@ class Connection:
         self._allow_message = allow_message
         self._refuse = refuse
         self._opened = clock.now()
-        self._frames = 0
+        self._frames = 0  # of the market and answers, lost ones too
+        self._sent = 0
         self._subscribed = False
         self._held: bytes | None = None
         self._shift = 0
@@ -127,7 +128,7 @@ class Connection:
             if self._dead:
                 self._socket.transport.abort()
             code = self._socket.close_code
-            self._log.info("connection_closed", frames=self._frames, code=None if code is None else int(code))
+            self._log.info("connection_closed", frames=self._sent, code=None if code is None else int(code))
 
     def drop_slow(self) -> None:
         """Disconnect: the client does not read what it gets."""
@@ -241,6 +242,7 @@ class Connection:
         if self._silent():
             return
         await self._socket.send(frame, text=True)
+        self._sent += 1
         self._served.frames += 1
 
     async def _watch(self, subscribe_within_s: float) -> None:

@@ -90,7 +90,7 @@ class Feed:
         self._ticks: Iterator[Ticker] = source.begin(self._begun)
         self._next: Ticker | None = next(self._ticks, None)
         self._newest: Ns = self._begun if self._next is None else self._next.ts
-        self._first: Ns = self._newest
+        self._uptime_s = UPTIME_S
         self._beat: Ns = _next_second(self._newest)
         self._anchor: _Anchor | None = None
         if source.pace is Pace.WALL and not source.waits:
@@ -118,7 +118,7 @@ class Feed:
 
     def snapshots(self, products: tuple[str, ...], session: Session) -> list[Draft]:
         """Draft the state of some products, for a connection that has just subscribed to them."""
-        self._prime(products)
+        self._prime(products, session)
         if products:
             self._wanted.set()
         known = self.last_trade if session.trades_only else self.last
@@ -137,7 +137,7 @@ class Feed:
             RichterError: the source cannot be read further.
         """
         if self._source.waits:
-            await self._wanted.wait()
+            await self._wait_for_reader()
             if self._source.pace is Pace.RECORDED:
                 self._anchor = _Anchor(self._clock.now(), self._newest, self._source.speed)
         taken = 0
@@ -157,13 +157,17 @@ class Feed:
             raise self._failure
         await self._end()
 
-    def _prime(self, products: tuple[str, ...]) -> None:
-        """Take first ticks: of a market that has not begun they are the state at subscription."""
+    def _prime(self, products: tuple[str, ...], session: Session) -> None:
+        """Take first ticks that only this connection waits for: they are the state at its subscription."""
         while (
             (tick := self._next) is not None
             and tick.product_id in products
             and tick.product_id not in self.last
             and (self._anchor is None or tick.ts <= self.now())
+            and not any(
+                each.session is not session and each.session.wants(tick.product_id)
+                for each in self._listeners
+            )
         ):
             self._take()
 
@@ -194,7 +198,7 @@ class Feed:
         readers = self._readers()
         if not readers:
             self._wanted.clear()
-            await self._wanted.wait()
+            await self._wait_for_reader()
             return
         await self._room_of(readers)
         if self._next is not tick:
@@ -239,20 +243,39 @@ class Feed:
         """Let a recording go back in time: heartbeats and waiting begin anew."""
         if tick.ts >= self._newest - _BACK_NS:
             return
-        self._newest = self._first = tick.ts
+        self._newest = tick.ts
         self._beat = _next_second(tick.ts)
         if self._anchor is not None:
             self._anchor = _Anchor(self._clock.now(), tick.ts, self._anchor.speed)
 
     def _send_beats(self, ts: Ns) -> None:
-        counter = UPTIME_S + (ts - self._first) // SECOND + 1
+        self._uptime_s += 1
         for listener in list(self._listeners):
-            for draft in listener.session.beats(ts, counter, self.last_trade):
+            for draft in listener.session.beats(ts, self._uptime_s, self.last_trade):
                 listener.outbox.push(draft)
 
     def _readers(self) -> list[Listener]:
         products = self._source.products
-        return [each for each in self._listeners if any(map(each.session.wants, products))]
+        return [
+            each
+            for each in self._listeners
+            if not each.outbox.closed and any(map(each.session.wants, products))
+        ]
+
+    async def _wait_for_reader(self) -> None:
+        """Stand still until somebody subscribes; heartbeats go on, with the time at which the market stands."""
+        wanted = asyncio.create_task(self._wanted.wait())
+        try:
+            while not wanted.done():
+                second = asyncio.create_task(self._clock.sleep_until(self._clock.now() + SECOND))
+                try:
+                    await asyncio.wait((wanted, second), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    second.cancel()
+                if not wanted.done():
+                    self._send_beats(self._newest)
+        finally:
+            wanted.cancel()
 
     async def _room_of(self, readers: list[Listener]) -> None:
         for listener in readers:

@@ -15,6 +15,9 @@ class Outbox:
 
     Args:
         bound: with so many waiting it is full. What answers the client is taken all the same.
+
+    Attributes:
+        closed: whether nobody reads any more; what is pushed then is dropped.
     """
 
     def __init__(self, bound: int) -> None:
@@ -23,7 +26,7 @@ class Outbox:
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._closed = False
+        self.closed = False
 
     @property
     def full(self) -> bool:
@@ -32,7 +35,7 @@ class Outbox:
 
     def push(self, draft: Draft | None) -> None:
         """Append; None is the end of the market."""
-        if self._closed:
+        if self.closed:
             return
         self._drafts.append(draft)
         self._filled.set()
@@ -56,6 +59,6 @@ class Outbox:
 
     def close(self) -> None:
         """Drop everything; nobody reads any more."""
-        self._closed = True
+        self.closed = True
         self._drafts.clear()
         self._room.set()
