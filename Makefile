@@ -20,7 +20,7 @@ help: ## Show this list
 
 venv: $(VENV)/.synced ## Make or update .venv
 
-demo: $(VENV)/.synced ## Simulated exchange, model and dashboard, offline (ARGS=…)
+demo: $(VENV)/.synced ## A simulated exchange, watched live, offline (ARGS=…)
 	$(BIN)/richter demo $(ARGS)
 
 test: $(VENV)/.synced ## Run the tests (ARGS=…)

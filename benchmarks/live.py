@@ -144,6 +144,18 @@ def run_live(
 def live_table(folder: Path, rows: list[tuple[str, str, str]]) -> None:
     """Latency at 1,000 ticks/s, and twenty products at 200 ticks/s each."""
     one = make_frames(["BTC-USD"], 10_000, 1_000)
+    dialect = AdvancedTrade()
+    feed = Feed(dialect, ["BTC-USD"])
+    for what, parse in (
+        ("json.loads of a frame", json.loads),
+        ("frame -> tick", dialect.read),
+        ("frame -> sequence checked, gap, record line", lambda data: feed.receive(data, 0, 0)),
+    ):
+        feed.connect(CONN, 0)
+        start = time.perf_counter()
+        for frame in one:
+            parse(frame)
+        rows.append((what, f"{(time.perf_counter() - start) / len(one) * 1e6:.2f} us", ""))
     run_live(folder / "warm", one[:500], ["BTC-USD"], None)
     _, taken, _ = run_live(folder / "one", one, ["BTC-USD"], 1_000.0)
     p50, p99 = np.percentile(taken, [50, 99])

@@ -90,6 +90,7 @@ def test_minutes_end_a_run_in_order_and_the_scripts_of_the_course_work(tmp_path:
         assert ended.returncode == 0, ended.stderr
         assert "recorded " in ended.stdout
         assert f"WebSocket connected to {url}" in ended.stderr
+        assert ended.stderr.count("no broker answers at localhost:9092: recording only") == 1
         lines = recorded_lines(tmp_path / "data")
         assert lines > 500
         assert not (tmp_path / "data" / "processed").exists()
@@ -151,8 +152,9 @@ def test_no_exchange_is_said_again_and_again_and_ends_in_order(tmp_path: Path) -
     process = start_run(tmp_path / "data", "ws://127.0.0.1:1", "--minutes", "0.03")
     out, err = process.communicate(timeout=LIMIT_S)
 
-    assert process.returncode == 0
+    assert process.returncode == 1
     assert json.loads(out)["ran"]["recorded"] == 0
+    assert "richter: no tick was recorded in 0.03 minutes (cannot reach ws://127.0.0.1:1" in err
     assert "cannot reach ws://127.0.0.1:1: Connection refused; will retry in" in err
     assert "offline? `richter demo`" in err
     assert "Traceback" not in err

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+import trustme
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
@@ -221,3 +223,39 @@ def test_a_stop_ends_a_wait_at_once() -> None:
         return loop.time() - start
 
     assert asyncio.run(scene()) < LIMIT_S
+
+
+def test_a_certificate_that_does_not_verify_is_said_and_nothing_is_read() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+    async def greet(socket: ServerConnection) -> None:
+        await socket.send("never read")
+        await socket.wait_closed()
+
+    async def scene() -> Watched:
+        async with serving(greet, ssl=context) as url, running(url.replace("ws:", "wss:")) as watched:
+            await watched.until(lambda seen: watched.count(What.FAILED) == 1)
+        return watched
+
+    watched = asyncio.run(scene())
+
+    failed = [arrival.data.decode() for arrival in watched.seen if arrival.what is What.FAILED]
+    assert "its certificate does not verify" in failed[0]
+    assert watched.count(What.FRAME) == 0
+
+
+def test_an_address_that_is_no_feed_is_said() -> None:
+    def not_here(socket: ServerConnection, request: Request) -> Response:
+        return socket.respond(HTTPStatus.NOT_FOUND, "no\n")
+
+    async def never(socket: ServerConnection) -> None:
+        raise AssertionError("it was let in")
+
+    async def scene() -> list[Arrival]:
+        async with serving(never, process_request=not_here) as url, running(url) as watched:
+            return await watched.until(lambda seen: watched.count(What.FAILED) == 1)
+
+    failed = [arrival.data.decode() for arrival in asyncio.run(scene()) if arrival.what is What.FAILED]
+
+    assert "it answered HTTP 404: is it the address of a WebSocket feed?" in failed[0]

@@ -47,7 +47,7 @@ _SHOWN = (
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    default=0.5,
+    default=0.25,
     show_default=True,
     help="Real time after it; Ctrl+C ends it sooner.",
 )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from richter.cli.command import setting
+from richter.errors import FeedError
 
 if TYPE_CHECKING:
     from richter.runtime.running import Ran
 
-__all__ = ["feed_options", "show_ran"]
+__all__ = ["feed_options", "refuse_nothing", "show_ran"]
 
 
 def feed_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,6 +40,21 @@ def feed_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def refuse_nothing(ran: Ran, minutes: float | None) -> None:
+    """A run that was given its time and recorded nothing has not done its job.
+
+    Raises:
+        FeedError: nothing was recorded.
+    """
+    if minutes is not None and not ran.recorded:
+        told = f" ({ran.last})" if ran.last else ""
+        raise FeedError(
+            f"no tick was recorded in {minutes:g} minutes{told}",
+            ran.url,
+            "check --pair, --url and the network",
+        )
 
 
 def show_ran(ran: Ran) -> None:

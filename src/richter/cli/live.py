@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from richter.cli.command import App, setting, subcommand
-from richter.cli.feed_options import feed_options, show_ran
+from richter.cli.feed_options import feed_options, refuse_nothing, show_ran
 from richter.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def command(app: App, minutes: float | None, plain: bool) -> None:
             progress=Progress(bar.total, caught_up, view.show, view.alert, view.stop),
         )
     app.emit({"ran": ran}, lambda: _show(ran, app.settings.data_dir))
+    refuse_nothing(ran, minutes)
 
 
 def _show(ran: Ran, data: Path) -> None:

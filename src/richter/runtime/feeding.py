@@ -105,7 +105,7 @@ class FeedWorker:
         *,
         monotonic: Callable[[], Ns] = time.monotonic_ns,
     ) -> None:
-        self._url = url
+        self.url = url
         self._arrivals = arrivals
         self._socket = socket
         self.feed = feed
@@ -173,7 +173,7 @@ class FeedWorker:
         elif arrival.what is What.OPENED:
             self.status.connections += 1
             self.status.conn_id = arrival.conn_id
-            self._tell("info", "connected", f"WebSocket connected to {self._url}")
+            self._tell("info", "connected", f"WebSocket connected to {self.url}")
             if feed.conn_id != arrival.conn_id:
                 self._do(feed.connect(arrival.conn_id, at), at)
             self._do(feed.opened(at), at)
@@ -185,7 +185,7 @@ class FeedWorker:
             self._tell(
                 "warning",
                 "unreachable",
-                f"cannot reach {self._url}: {arrival.data.decode()}; offline? `richter demo`",
+                f"cannot reach {self.url}: {arrival.data.decode()}; offline? `richter demo`",
             )
 
     def _do(self, actions: list[Action], now: Ns) -> None:
@@ -196,7 +196,7 @@ class FeedWorker:
             elif isinstance(action, Send):
                 self._socket.send(self.status.conn_id, action.data)
             elif isinstance(action, Dead):
-                self._dead.add(action.reason, action.data, source=self.feed.conn_id or self._url)
+                self._dead.add(action.reason, action.data, source=self.feed.conn_id or self.url)
             elif isinstance(action, Moved):
                 self.status.state, self.status.since = action.state, now
                 self._log.info("feed", state=action.state.value, text=action.text, conn_id=self.feed.conn_id)

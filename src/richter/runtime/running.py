@@ -42,6 +42,7 @@ class Ran(msgspec.Struct):
     """What a run did.
 
     Attributes:
+        url: of the feed.
         raw: folder of the recording.
         recorded: lines.
         recorded_bytes: of them.
@@ -49,12 +50,14 @@ class Ran(msgspec.Struct):
         unrecorded: lines that the disk refused.
         lost_frames: that found no room in the queue.
         dead: letters by reason.
+        last: the last thing worth telling.
         feed: the protocol object's counts.
         rows: feature rows made.
         alerts: raised.
         caught_up: what the start made of an earlier run's recording; None when only recording.
     """
 
+    url: str
     raw: Path
     recorded: int
     recorded_bytes: int
@@ -62,6 +65,7 @@ class Ran(msgspec.Struct):
     unrecorded: int
     lost_frames: int
     dead: dict[str, int]
+    last: str
     feed: dict[str, int]
     rows: int = 0
     alerts: int = 0
@@ -211,6 +215,7 @@ class _Worker:
         """What was done."""
         status = self._worker.status
         return Ran(
+            url=self._worker.url,
             raw=raw,
             recorded=status.recorded,
             recorded_bytes=status.recorded_bytes,
@@ -218,6 +223,7 @@ class _Worker:
             unrecorded=status.unrecorded,
             lost_frames=status.lost_frames,
             dead=dict(self._dead.counts),
+            last=status.messages[-2] if len(status.messages) > 1 else "",
             feed=msgspec.structs.asdict(self._worker.feed.counts),
         )
 

@@ -208,7 +208,9 @@ class FeatureLogWriter:
             raise DataFolderError(
                 f"cannot make the feature log ({error.strerror})", str(folder), "give another --out or --data"
             ) from error
-        for unfinished in folder.glob(".part-*.parquet.*"):  # Of a run that was killed: nobody else writes here.
+        for unfinished in folder.glob(
+            ".part-*.parquet.*"
+        ):  # Of a run that was killed: nobody else writes here.
             unfinished.unlink(missing_ok=True)
         self._next = 1 + max((_part_number(path) for path in folder.glob("part-*.parquet")), default=-1)
         if self._next and self._is_foreign():
