@@ -24,7 +24,7 @@ def main() -> None:
     print(f"{chosen.kills} kills …", flush=True)
     with TemporaryDirectory(prefix="richter-chaos-") as folder:
         comparison, looked_back = kill_again_and_again(
-            Path(folder) / "data", chosen.kills, chosen.seed, most=4_000, history="60h"
+            Path(folder) / "data", chosen.kills, chosen.seed, most=4_000, history="400h"
         )
     frames = "\n".join(f"| {name} | {number:,} |" for name, number in sorted(found.items()))
     products = "\n".join(

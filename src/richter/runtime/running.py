@@ -30,11 +30,13 @@ from richter.protocol.feed import Deadlines, Feed
 from richter.runtime.catching_up import CaughtUp
 from richter.runtime.feeding import FeedStatus, FeedWorker
 from richter.runtime.live import LiveFeatures
+from richter.runtime.retaining import retain
 from richter.runtime.watching import Watch
 
 __all__ = ["Progress", "Ran", "Shown", "ingest", "run"]
 
 SHOW_S: Final = 0.25
+RETAIN_S: Final = 3600.0
 GIB: Final = 1024**3
 
 
@@ -123,6 +125,7 @@ def run(settings: Settings, *, minutes: float | None = None, progress: Progress 
             progress.on_caught_up(caught_up)
             before = live.pipeline.account.rows
             worker = _Worker(settings, recorder, dead, live, caught_up.last_good)
+            retain(settings, time.time_ns())
             worker.run(minutes, lambda: progress.on_show(Shown(worker.status, watch)))
             progress.on_end()
             ran = worker.ran(settings.data_dir / "raw")
@@ -186,6 +189,7 @@ class _Worker:
     ) -> None:
         dialect = ExchangeFeed() if settings.coinbase_feed == "exchange" else AdvancedTrade()
         deadlines = Deadlines(silence_s=settings.heartbeat_timeout_s)
+        self._settings = settings
         self._arrivals = Arrivals()
         self._client = Client(settings.feed_url, self._arrivals, Backoff(random.SystemRandom().random))
         self._dead = dead
@@ -236,7 +240,11 @@ class _Worker:
         thread.start()
         socket = asyncio.create_task(self._client.run())
         try:
+            kept = self._loop.time()
             while not socket.done():
+                if self._loop.time() - kept >= RETAIN_S:
+                    kept = self._loop.time()
+                    await asyncio.to_thread(retain, self._settings, time.time_ns())
                 left = SHOW_S if end is None else min(SHOW_S, max(0.0, end - self._loop.time()))
                 await asyncio.wait({socket}, timeout=left)
                 if end is not None and self._loop.time() >= end:

@@ -1,0 +1,65 @@
+"""What is kept: the settings' `retention_days` and `max_gb`, applied to a recording and to the features made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import structlog
+
+from richter.adapters.recording import retention
+from richter.adapters.recording.segments import list_segments
+from richter.config import Settings
+from richter.domain.ticks import Ns
+
+__all__ = ["retain"]
+
+
+def retain(settings: Settings, now: Ns) -> None:
+    """Delete what is too old or too much, oldest first; features go when the recording of their time is gone.
+
+    What a start has to read again is never touched.
+
+    Args:
+        settings: the limits, and the data folder.
+        now: ns since the epoch.
+    """
+    if settings.retention_days is None and settings.max_gb is None:
+        return
+    raw = settings.data_dir / "raw"
+    parts = _parts(settings.data_dir / "processed" / "features.parquet")
+    made = sum(part.stat().st_size for part, _ in parts) / 1e9
+    chosen = retention.plan(
+        list_segments(raw),
+        now=now,
+        retention_days=settings.retention_days,
+        max_gb=None if settings.max_gb is None else max(0.0, settings.max_gb - made),
+    )
+    if not retention.apply(chosen).segments:
+        return
+    begins = [
+        segment.manifest.first_event
+        for segment in list_segments(raw)
+        if segment.manifest is not None and segment.manifest.first_event is not None
+    ]
+    gone = [part for part, last in parts if begins and last < min(begins)]
+    for part in gone:
+        part.unlink(missing_ok=True)
+    structlog.get_logger("richter.retention").info("deleted", segments=len(chosen), feature_parts=len(gone))
+
+
+def _parts(log: Path) -> list[tuple[Path, Ns]]:
+    """The parts of a feature log that hold rows, and the last event time in each."""
+    found = []
+    for path in sorted(log.glob("part-*.parquet")):
+        try:
+            metadata = pq.read_metadata(path)
+        except (OSError, pa.ArrowException):
+            continue
+        column = metadata.schema.names.index("ts_event")
+        groups = (metadata.row_group(number).column(column) for number in range(metadata.num_row_groups))
+        times = [group.statistics.max for group in groups if group.statistics is not None]
+        if times:
+            found.append((path, max(times)))
+    return found
