@@ -46,22 +46,28 @@ def exchange(*arguments: str) -> Iterator[str]:
 
 
 def start_run(folder: Path, url: str, *arguments: str) -> subprocess.Popen[str]:
-    """`richter run` as a process."""
-    return subprocess.Popen(
-        [*RICHTER, "run", "--data", str(folder), "--url", url, "--json", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder.parent,
-        env={**os.environ, "RICHTER_ALERT_BUDGET_PER_HOUR": "2"},
-    )
+    """`richter run` as a process; its log goes to a file beside the folder: a full pipe would stop it."""
+    with log_of(folder).open("w") as log:
+        return subprocess.Popen(
+            [*RICHTER, "run", "--data", str(folder), "--url", url, "--json", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=folder.parent,
+            env={**os.environ, "RICHTER_ALERT_BUDGET_PER_HOUR": "2"},
+        )
+
+
+def log_of(folder: Path) -> Path:
+    """The log of the last run on a folder."""
+    return folder.parent / f"{folder.name}.log"
 
 
 def end_run(process: subprocess.Popen[str]) -> dict[str, Any]:
     """End a run in order; returns what it says it did."""
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 0, err
+    out, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
     ran: dict[str, Any] = json.loads(out)["ran"]
     return ran
 
@@ -76,7 +82,7 @@ def wait_for_lines(folder: Path, lines: int, process: subprocess.Popen[str] | No
     end = time.monotonic() + LIMIT_S
     while recorded_lines(folder) < lines:
         assert time.monotonic() < end, f"{recorded_lines(folder)} of {lines} lines after {LIMIT_S} s"
-        assert process is None or process.poll() is None, process.communicate()[1]
+        assert process is None or process.poll() is None, log_of(folder).read_text()[-2000:]
         time.sleep(0.02)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from richter.config import Settings
-from tests.live_tools import LIMIT_S, check_run, exchange, recorded_lines, start_run
+from tests.live_tools import LIMIT_S, check_run, exchange, log_of, recorded_lines, start_run
 
 FAULTS = (
     "drop@900,times=1000",
@@ -43,7 +43,7 @@ def soak(folder: Path, minutes: float, say: bool) -> dict[str, object]:
         end = time.monotonic() + minutes * 60
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(10.0, left))
-            assert process.poll() is None, process.communicate()[1][-2000:]
+            assert process.poll() is None, log_of(data).read_text()[-2000:]
             samples.append(resident_mb(process.pid))
             if say:
                 print(
@@ -51,8 +51,8 @@ def soak(folder: Path, minutes: float, say: bool) -> dict[str, object]:
                     flush=True,
                 )
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 0, err[-2000:]
+        out, _ = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, log_of(data).read_text()[-2000:]
     ran = json.loads(out)["ran"]
     comparison = check_run(data, Settings(data_dir=data, alert_budget_per_hour=2))
     third = max(1, len(samples) // 3)
