@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -500,3 +502,12 @@ def test_take_all_is_empty_once_an_exchange_is_gone() -> None:
             assert await take_all(socket) == []
 
     run(test)
+
+
+def test_the_page_names_every_kind_with_its_fields() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*?) ?\|$", page, flags=re.MULTILINE))
+
+    assert rows.keys() == KINDS.keys()
+    for name, kind in KINDS.items():
+        assert set(re.findall(r"`(\w+)`", rows[name])) == set(kind.fields), name
