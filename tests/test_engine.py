@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from richter.domain import ticks as tk
 from richter.engine import kernel, state, windows
-from richter.engine.engine import Block
+from richter.engine.engine import Block, Engine
 from richter.engine.rows import reason_text
 from richter.engine.table import FEATURE_NAMES, LOOK_BACK_S
 from richter.errors import InputFileError
@@ -451,3 +451,23 @@ def test_a_clock_gap_of_a_dropped_tick_starts_a_segment_at_the_next_row_whatever
     assert block.meta[row, kernel.REASONS] & kernel.TAU_900S
     assert oracle.cause_at(row) == tk.GapCause.CLOCK
     assert features(block, row + 50) == near(oracle.features_at(row + 50))
+
+
+@pytest.mark.parametrize("size", [1, 50, 600, None])
+def test_an_offset_that_becomes_known_in_the_middle_counts_from_there_on(size: int | None) -> None:
+    ticks = quiet_and_busy_stream(40, 600, 2.0)
+    ticks[:600, tk.TS_RECV] = tk.NO_TIME
+    ticks[600:, tk.TS_RECV] = ticks[600:, tk.TS_EVENT] - 3600 * SECOND
+    known: list[int] = [0]
+    runner = Engine(["P0"], conn_offsets=known)
+    rows = 0
+
+    for start in range(0, len(ticks), size or len(ticks)):
+        block = ticks[start : start + (size or len(ticks))]
+        if (
+            block[:, tk.TS_RECV] != tk.NO_TIME
+        ).any():  # As a decoder notes it: before the engine sees the block.
+            known[0] = 3600 * SECOND
+        rows += runner.process(block).counts().rows
+
+    assert rows == len(ticks)

@@ -174,6 +174,21 @@ def test_a_product_that_the_exchange_does_not_have_is_said(tmp_path: Path) -> No
     check_run(folder)
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--url", "ws://127.0.0.1:99999"), ("--minutes", "nan"), ("--minutes", "0")]
+)
+def test_nonsense_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    code = main(["run", "--data", str(tmp_path / "data"), *arguments])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "Traceback" not in said
+    assert arguments[1] in said
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

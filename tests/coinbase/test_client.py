@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+import pytest
 import trustme
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from richter.adapters.coinbase.arrivals import Arrival, Arrivals, What
 from richter.adapters.coinbase.backoff import Backoff
-from richter.adapters.coinbase.client import LIVE_FOR_NS, Client
+from richter.adapters.coinbase.client import LIVE_FOR_NS, Client, check_address
+from richter.errors import ArgumentsError
 
 LIMIT_S = 30
 
@@ -124,6 +126,32 @@ def test_a_connection_that_is_given_up_ends_though_the_other_side_is_deaf() -> N
         return watched
 
     assert asyncio.run(scene()).count(What.CLOSED) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://127.0.0.1:99999",
+        "ws://127.0.0.1:abc",
+        "ws://[::1",
+        "ws://a..b/",
+        f"ws://{'a' * 70}/",
+        "ws://ex ample/",
+        "ws://h/#frag",
+        "http://127.0.0.1",
+        "",
+    ],
+)
+def test_what_can_be_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ArgumentsError, match="no address of a feed"):
+        check_address(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://127.0.0.1:8765", "wss://advanced-trade-ws.coinbase.com", "ws://[::1]:1/x"]
+)
+def test_what_can_be_an_address_is_let_through(url: str) -> None:
+    check_address(url)
 
 
 def test_too_many_requests_wait_as_long_as_they_are_told() -> None:

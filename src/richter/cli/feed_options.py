@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from richter.runtime.running import Ran
 
 __all__ = ["feed_options", "refuse_nothing", "show_ran"]
+
+
+def _finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of minutes")
+    return value
 
 
 def feed_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,7 +36,8 @@ def feed_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--minutes",
-                type=click.FloatRange(min=0, min_open=True),
+                type=click.FloatRange(min=0, min_open=True, max=1e6),
+                callback=_finite,
                 metavar="M",
                 help="End after so many minutes; fractions are allowed. Without it: at Ctrl+C.",
             ),

@@ -29,8 +29,10 @@ def command(app: App, minutes: float | None, save_disk: bool) -> None:
 
 def run_ingest(app: App, minutes: float | None, save_disk: bool) -> None:
     """Record until the time is over or Ctrl+C, and say what was written."""
+    from richter.cli import logs
     from richter.runtime.running import ingest
 
+    logs.write_on_a_thread()
     servers = app.settings.kafka_bootstrap_servers
     told = "a broker answers, and this version does not publish" if _answers(servers) else "no broker answers"
     structlog.get_logger("richter.ingest").warning(

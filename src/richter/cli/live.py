@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 @click.option("--plain", is_flag=True, help="Log lines in the place of the live view on a terminal.")
 def command(app: App, minutes: float | None, plain: bool) -> None:
     """Watch the market live: record it, compute features, raise alerts."""
+    from richter.cli import logs
     from richter.cli.view import LiveView
     from richter.runtime.running import Progress, run
 
+    logs.write_on_a_thread()
     shown = sys.stderr.isatty() and not plain and not app.as_json
     with (
         progress("reading the recording", shown=not app.as_json) as bar,
@@ -63,6 +65,7 @@ def _show(ran: Ran, data: Path) -> None:
     show_ran(ran)
     click.echo(f"  {ran.rows:>9,}  feature rows in {features}")
     click.echo(f"  {ran.alerts:>9,}  alerts in {alerts}")
-    click.echo(
-        f"The proof: richter replay --raw '{ran.raw}/*.ndjson' --out again.parquet --compare {features}"
-    )
+    if ran.recorded:
+        click.echo(
+            f"The proof: richter replay --raw '{ran.raw}/*.ndjson' --out again.parquet --compare {features}"
+        )

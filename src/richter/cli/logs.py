@@ -1,8 +1,15 @@
 """Log lines: for people on a terminal, JSON elsewhere, always on standard error."""
 
+import atexit
 import logging
+import queue
 import sys
-from typing import Literal
+import threading
+from contextlib import suppress
+from typing import Final, Literal, TextIO
+
+_WAITING: Final = 10_000
+_PATIENCE_S: Final = 2.0
 
 
 def configure(form: Literal["auto", "human", "json"], level: str) -> None:
@@ -26,7 +33,7 @@ def configure(form: Literal["auto", "human", "json"], level: str) -> None:
         if human
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
@@ -45,3 +52,47 @@ def configure(form: Literal["auto", "human", "json"], level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def write_on_a_thread() -> None:
+    """Let a thread of its own write the log from here on: a reader that stands still must not hold up who logs.
+
+    Lines that find no room are dropped. At the end of the process what waits is written, for two seconds at most.
+    """
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, [_Queue()]
+    waiting: queue.Queue[logging.LogRecord | None] = root.handlers[0].waiting  # type: ignore[attr-defined]
+
+    def work() -> None:
+        while (record := waiting.get()) is not None:
+            for handler in handlers:
+                handler.handle(record)
+
+    def end() -> None:
+        try:
+            waiting.put_nowait(None)
+        except queue.Full:
+            return
+        thread.join(_PATIENCE_S)
+
+    thread = threading.Thread(target=work, name="log", daemon=True)
+    thread.start()
+    atexit.register(end)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the moment: a live view puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+class _Queue(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(_WAITING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(queue.Full):
+            self.waiting.put_nowait(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 from richter.cli.plot import plot
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from richter.runtime.watching import ProductWatch
 
 __all__ = ["LiveView"]
+
+PATIENCE_S = 2.0
+"""With a terminal that takes nothing, at the end."""
 
 
 class LiveView:
@@ -29,6 +33,10 @@ class LiveView:
         self._shown = shown
         self._settings = settings
         self._live: Any = None
+        self._latest: Shown | None = None
+        self._changed = threading.Event()
+        self._over = False
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> LiveView:
         return self
@@ -38,9 +46,11 @@ class LiveView:
 
     def stop(self) -> None:
         """Leave the last state on the terminal."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._thread is not None:
+            self._over = True
+            self._changed.set()
+            self._thread.join(PATIENCE_S)
+            self._thread = None
 
     def start(self) -> None:
         """Begin."""
@@ -51,11 +61,22 @@ class LiveView:
 
         self._live = Live(console=Console(stderr=True), auto_refresh=False, redirect_stderr=True)
         self._live.start()
+        # A terminal that stands still must not hold up anything else.
+        self._thread = threading.Thread(target=self._draw, name="view", daemon=True)
+        self._thread.start()
 
     def show(self, shown: Shown) -> None:
-        """Draw the state."""
-        if self._live is not None:
-            self._live.update(render(shown, self._settings), refresh=True)
+        """Let the state be drawn; returns at once."""
+        self._latest = shown
+        self._changed.set()
+
+    def _draw(self) -> None:
+        while not self._over:
+            self._changed.wait()
+            self._changed.clear()
+            if self._latest is not None:
+                self._live.update(render(self._latest, self._settings), refresh=True)
+        self._live.stop()
 
     def alert(self, alert: Alert) -> None:
         """Tell of an alert in the log."""
@@ -87,20 +108,23 @@ def render(shown: Shown, settings: Settings) -> Any:
         f"  {settings.feed_url}   recorded {feed.recorded:,} ticks, {feed.recorded_bytes / 1e6:,.1f} MB",
         f"   recorder {feed.recorder}" if feed.recorder != "recording" else "",
         f"   {feed.lost_frames:,} frames lost" if feed.lost_frames else "",
+        (f"   features paused: {feed.features}", "bold red") if feed.features else "",
     )
     table = Table(expand=True, box=None, pad_edge=False)
     for name in ("product", "mid", "spread bps", "ticks/min", "σ 60 s", "τ", "σ/τ", "gaps", "state"):
         table.add_column(name, justify="left" if name in ("product", "state") else "right")
-    for name, product in sorted(shown.watch.products.items()):
+    products = sorted(list(shown.watch.products.items()))  # noqa: C414 # Copied at once: the worker adds to it.
+    for name, product in products:
         table.add_row(name, *_cells(product), _state(product))
     parts: list[Any] = [head, table]
-    for name, product in sorted(shown.watch.products.items())[:2]:
-        drawn = plot([p[1] for p in product.points], [p[2] for p in product.points], width=70, height=4)
+    for name, product in products[:2]:
+        points = list(product.points)  # Copied at once: the worker adds to it.
+        drawn = plot([p[1] for p in points], [p[2] for p in points], width=70, height=4)
         if drawn:
-            parts.append(Text(f"{name}: 60 s volatility (bars) and τ (dots), last {len(product.points)} s"))
+            parts.append(Text(f"{name}: 60 s volatility (bars) and τ (dots), last {len(points)} s"))
             parts += [Text(f"|{line}|") for line in drawn]
     alerts = sorted(
-        (alert for product in shown.watch.products.values() for alert in product.alerts),
+        (alert for _, product in products for alert in list(product.alerts)),
         key=lambda a: a.ts_event,
     )[-6:]
     parts.append(Text(f"alerts: {shown.watch.alerts}", style="bold"))

@@ -141,13 +141,15 @@ class Engine:
     def _advance(self, product: int, ticks: Int64, rows: Int64, block: Block) -> None:
         known = self._of(product)
         position = 0
+        if (conn := int(known.state.head[s.H_CONN])) >= 0:
+            known.state.head[s.H_CONN_OFFSET] = self._offset(conn)  # It may have become known since.
         while True:
             need, position = k.advance(
                 ticks, rows, position, known.state, block.values, block.meta, self._stale_ns, known.scale
             )
             if need == k.NEED_CONN:
                 conn = int(ticks[rows[position], tk.CONN])
-                known.turn_to(conn, self._conn_offsets[conn] if conn < len(self._conn_offsets) else 0)
+                known.turn_to(conn, self._offset(conn))
             elif need == k.NEED_RING:
                 known.grow()
             else:
@@ -156,6 +158,9 @@ class Engine:
     def remember(self, product: int, conn: int, identity: tuple[int, int, int]) -> None:
         """Tell how far a connection had come before the first tick that this engine is given."""
         self._of(product).seen[conn] = identity
+
+    def _offset(self, conn: int) -> int:
+        return self._conn_offsets[conn] if conn < len(self._conn_offsets) else 0
 
     def _of(self, product: int) -> _Product:
         known = self._known.get(product)

@@ -1,7 +1,8 @@
 """What a start makes of the recording: from LOOK_BACK before the logs' ends it computes silently, then goes on.
 
 Only two things tell where an earlier run stopped: the last row of each product in the feature log, and its last alert,
-which may be of a later row. Nothing else is a checkpoint.
+which may be of a later row. Nothing else is a checkpoint. Both are looked for by identity: a clock may have been set
+back since.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from richter.adapters.recording.sealing import scan
 from richter.adapters.recording.segments import Segment, list_segments
 from richter.adapters.tables.last_rows import LastRow, last_rows
+from richter.domain import ticks as tk
 from richter.domain.ticks import Ns
 from richter.engine.rows import FeatureRows
 from richter.engine.table import LOOK_BACK_S
 from richter.models.alert_log import Alert
-from richter.runtime.pipeline import Pipeline
+from richter.protocol.decoder import TickBlock
+from richter.runtime.pipeline import Letter, Pipeline, file_connection
 
-__all__ = ["CaughtUp", "catch_up"]
+__all__ = ["LOOK_BACK_NS", "CaughtUp", "catch_up"]
 
 LOOK_BACK_NS: Final = (LOOK_BACK_S + 60) * 1_000_000_000
 """With a margin: clamped times stand in the log."""
@@ -46,34 +50,67 @@ class CaughtUp(msgspec.Struct):
 
 
 class _Ends:
-    """How far a product's logs reach, and where that is in its rows."""
+    """How far a product's logs reach, and where that is in its rows.
 
-    def __init__(self, row: LastRow | None, alert: Alert | None) -> None:
+    Args:
+        row: the feature log's last one; None when it has none in the recording.
+        alert: the last one, where it is later than `row`.
+    """
+
+    def __init__(self, row: Identity | None, alert: Identity | None) -> None:
         self.row = row
-        self.alert = None if alert is None else _identity_of(alert)
-        self._alert_ts = 0 if alert is None else alert.ts_event
+        self.alert = alert
 
     def split(self, rows: FeatureRows) -> tuple[int, int]:
         """How many of the rows are in the feature log, and how many were seen by the alert machine."""
         start = 0
         if self.row is not None:
-            at = _find(rows, self.row.identity)
-            seen = None if self.alert is None else _find(rows, self.alert)
-            if seen is not None and (at is None or seen <= at):
-                self.alert = None
-            if at is None:
+            end = _end_of(rows, self.row)
+            if end is None:
                 return len(rows), len(rows)
-            if self._alert_ts < self.row.ts_event:
-                self.alert = None  # Older than the look-back.
             self.row = None
-            start = at + 1
+            start = end
         if self.alert is None:
             return start, start
-        seen = _find(rows, self.alert)
+        seen = _end_of(rows, self.alert)
         if seen is None:
             return start, len(rows)
         self.alert = None
-        return start, seen + 1
+        return start, max(start, seen)
+
+
+class _Known:
+    """Keeps back the letters of lines whose rows are in the log: an earlier run told of them."""
+
+    def __init__(
+        self, ends: dict[str, _Ends], products: dict[str, str], hand_on: Callable[[Letter], None]
+    ) -> None:
+        self._ends = ends
+        self._products = products
+        self._hand_on = hand_on
+        self._until = 0
+
+    def block(self, block: TickBlock, names: list[str]) -> None:
+        """Note where in a block the log ends."""
+        self._until = 0
+        for code in np.unique(block.ticks[:, tk.PRODUCT]).tolist():
+            own = self._ends.get(names[code])
+            if own is None or own.row is None:
+                continue
+            _, *numbers = own.row
+            mine = block.ticks[:, tk.PRODUCT] == code
+            at = np.flatnonzero(
+                mine & (block.ticks[:, tk.FRAME_NO : tk.TICKER_INDEX + 1] == np.array(numbers)).all(axis=1)
+            )
+            line = int(block.origin[at[-1], 2]) if len(at) else 2**62
+            self._until = max(self._until, line)
+
+    def letter(self, letter: Letter) -> None:
+        """Hand a letter on, unless it was told of."""
+        own = self._ends.get(self._products.get(letter.source, ""))
+        told = own is not None and own.row is not None and (not self._until or letter.line <= self._until)
+        if not told:
+            self._hand_on(letter)
 
 
 def catch_up(
@@ -97,46 +134,83 @@ def catch_up(
     done = CaughtUp()
     by_symbol: dict[str, list[Segment]] = {}
     for segment in list_segments(raw):
-        by_symbol.setdefault(segment.name.symbol, []).append(segment)
-    products = {segment.product_id for own in by_symbol.values() for segment in own if segment.product_id}
-    committed = last_rows(log, products)
+        if segment.path.exists():  # A manifest alone is told of by the recovery.
+            by_symbol.setdefault(segment.name.symbol, []).append(segment)
+    sources = {str(segment.path): segment.product_id or "" for own in by_symbol.values() for segment in own}
+    committed = last_rows(log, {product for product in sources.values() if product})
     ends: dict[str, _Ends] = {}
-    files = [path for own in by_symbol.values() for path in _from_look_back(own, committed)]
+    files: list[Path] = []
+    for own in by_symbol.values():
+        first = len(own)
+        for product in {segment.product_id for segment in own if segment.product_id}:
+            row, alert = committed.get(product), alerts.get(product)
+            order = _connections([segment for segment in own if segment.product_id == product])
+            if row is not None and row.identity[0] not in order:
+                done.warnings.append(
+                    f"{product}: the feature log's last row is not in the recording any more"
+                )
+                row = None
+            ends[product] = _Ends(
+                None if row is None else row.identity, _later_alert(alert, row, list(order))
+            )
+            first = min(first, 0 if row is None else _look_back(own, product, row, order))
+        files += [segment.path for segment in own[first:]]
     on_total(sum(path.stat().st_size for path in files))
+    known = _Known(ends, sources, pipeline.on_letter)
+    pipeline.on_letter = known.letter
+    pipeline.on_block = lambda block, made: known.block(block, pipeline.names.products)
     for rows in _of_one_product(pipeline.run(files)):
         name = rows.products[int(rows.product[0])]
-        own = ends.setdefault(name, _Ends(committed.get(name), alerts.get(name)))
-        known, seen = own.split(rows)
-        done.looked_back += known
-        done.added += len(rows) - known
+        in_log, seen = ends.setdefault(name, _Ends(None, None)).split(rows)
+        done.looked_back += in_log
+        done.added += len(rows) - in_log
         done.last_good[name] = int(rows.ts_event[-1])
-        if known < len(rows):
-            emit(rows.take(slice(known, None)), seen - known)
-    for name in sorted(committed.keys() | alerts.keys()):
-        own = ends.get(name, _Ends(committed.get(name), None))
-        if own.row is not None:
-            done.warnings.append(f"{name}: the feature log's last row is not in the recording any more")
-        elif own.alert is not None:
-            done.warnings.append(f"{name}: the alert log's last alert is not in the recording")
+        if in_log < len(rows):
+            emit(rows.take(slice(in_log, None)), seen - in_log)
+    pipeline.on_letter = known._hand_on
+    pipeline.on_block = lambda block, made: None
+    for name, own_ends in sorted(ends.items()):
+        if own_ends.row is not None:
+            done.warnings.append(f"{name}: the feature log's last row is not where its recording says")
+        elif own_ends.alert is not None:
+            done.warnings.append(f"{name}: the alert log's last alert is not where its recording says")
     return done
 
 
-def _from_look_back(segments: list[Segment], committed: dict[str, LastRow]) -> list[Path]:
-    """The segments of a symbol from LOOK_BACK before the log's end on; all where the log lacks the product."""
-    needed: dict[str | None, Ns] = {}
-    for segment in segments:
-        last = committed.get(segment.product_id or "")
-        if last is None:
-            return [segment.path for segment in segments]
-        needed[segment.product_id] = last.ts_event - LOOK_BACK_NS
-    first = len(segments)
-    while first > 0 and needed:
-        first -= 1
+def _connections(segments: list[Segment]) -> dict[str, int]:
+    """A product's connections in the order of its log, each with the number of the last segment that has it."""
+    order: dict[str, int] = {}
+    for number, segment in enumerate(segments):
+        named = segment.manifest.connections if segment.manifest is not None else ()
+        if not named:  # Lines without identity, or nobody noted whose they are.
+            named = scan(segment.path)[0].connections or (file_connection(segment.path),)
+        order |= dict.fromkeys(named, number)
+    return order
+
+
+def _later_alert(alert: Alert | None, row: LastRow | None, order: list[str]) -> Identity | None:
+    """The alert's identity, where its tick is in the recording and comes after the feature log's last row."""
+    if alert is None or alert.conn_id not in order:
+        return None
+    identity = alert.conn_id, alert.frame_no, alert.event_index, alert.ticker_index
+    if row is None:
+        return identity
+    one, other = order.index(alert.conn_id), order.index(row.identity[0])
+    return identity if (one, *identity[1:]) > (other, *row.identity[1:]) else None
+
+
+def _look_back(segments: list[Segment], product: str, row: LastRow, order: dict[str, int]) -> int:
+    """The segment to begin with: LOOK_BACK before the row, counted from the last segment that can hold it."""
+    own = [number for number, segment in enumerate(segments) if segment.product_id == product]
+    first = own[order[row.identity[0]]]
+    needed = row.ts_event - LOOK_BACK_NS
+    while first > 0:
         segment = segments[first]
         begins = None if segment.manifest is None else segment.manifest.first_event
-        if segment.product_id in needed and begins is not None and begins <= needed[segment.product_id]:
-            del needed[segment.product_id]
-    return [segment.path for segment in segments[first:]]
+        if segment.product_id == product and begins is not None and begins <= needed:
+            break
+        first -= 1
+    return first
 
 
 def _of_one_product(batches: Iterator[FeatureRows]) -> Iterator[FeatureRows]:
@@ -145,15 +219,18 @@ def _of_one_product(batches: Iterator[FeatureRows]) -> Iterator[FeatureRows]:
             yield rows.of_product(code)
 
 
-def _identity_of(alert: Alert) -> Identity:
-    return alert.conn_id, alert.frame_no, alert.event_index, alert.ticker_index
-
-
-def _find(rows: FeatureRows, identity: Identity) -> int | None:
-    """Number of the row with this identity."""
-    conn, *numbers = identity
+def _end_of(rows: FeatureRows, identity: Identity) -> int | None:
+    """How many rows there are up to the one with this identity, or to where its connection goes beyond it."""
+    conn, frame, event, ticker = identity
     if conn not in rows.conn_ids:
         return None
-    mine = (rows.conn == list(rows.conn_ids).index(conn)) & (rows.identity == np.array(numbers)).all(axis=1)
-    hits = np.flatnonzero(mine)
-    return int(hits[-1]) if len(hits) else None
+    mine = rows.conn == list(rows.conn_ids).index(conn)
+    frames, events, tickers = rows.identity.T
+    hits = np.flatnonzero(mine & (frames == frame) & (events == event) & (tickers == ticker))
+    if len(hits):
+        return int(hits[-1]) + 1
+    later = (frames > frame) | (
+        (frames == frame) & ((events > event) | ((events == event) & (tickers > ticker)))
+    )
+    beyond = np.flatnonzero(mine & later)
+    return int(beyond[0]) if len(beyond) else None

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from richter.adapters.coinbase.client import SIMULATED_PREFIX
+from richter.adapters.recording.lock import FolderLock
 from richter.config import Settings
 from richter.engine.kernel import advance
 from richter.engine.rows import FeatureRows
@@ -144,7 +145,7 @@ def run_demo(
         say(
             f"a SIMULATED exchange opens: {hours:g} h of history (preset {preset}, seed {seed}), then real time"
         )
-        shutil.rmtree(folder, ignore_errors=True)
+        _empty(folder)
         source = MarketSource(settings.products, seed=seed, preset=preset, history_s=hours * 3600)
         with _exchange(source) as url:
             own = msgspec.structs.replace(settings, coinbase_ws_url=url, coinbase_feed="advanced")
@@ -179,6 +180,17 @@ def run_demo(
         sigma=points[:, 0].tolist(),
         tau=points[:, 1].tolist(),
     )
+
+
+def _empty(folder: Path) -> None:
+    """Begin anew, unless another demo is at work there."""
+    lock = FolderLock(folder, "richter demo")
+    try:
+        for each in folder.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from richter.protocol.feed import Action, Dead, Feed, FeedState, Moved, Reconnec
 __all__ = ["FeedStatus", "FeedWorker", "Sink", "Socket"]
 
 TICK_NS: Final = 1_000_000_000
+STOPPED: Final = "stopped"
 MESSAGES: Final = 8
 
 
@@ -48,6 +49,10 @@ class Sink(Protocol):
     def tick(self, now: Ns) -> None:
         """Do what is due."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is worked on; empty while all is well."""
+
 
 class FeedStatus(msgspec.Struct):
     """The feed as a person wants to see it; written by the worker, read by anyone.
@@ -63,6 +68,8 @@ class FeedStatus(msgspec.Struct):
         unrecorded: lines that the disk refused.
         lost_frames: that found no room in the queue.
         waiting_bytes: in the queue.
+        features: why there are none at the moment; empty while all is well.
+        trouble: the last thing that went wrong.
         messages: the last things worth telling, newest last.
     """
 
@@ -76,6 +83,8 @@ class FeedStatus(msgspec.Struct):
     unrecorded: int = 0
     lost_frames: int = 0
     waiting_bytes: int = 0
+    features: str = ""
+    trouble: str = ""
     messages: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=MESSAGES))
 
 
@@ -149,9 +158,13 @@ class FeedWorker:
         """What is due about once a second."""
         self._ticked = now
         self._recorder.tick()
-        self._dead.sync()
+        try:
+            self._dead.sync()
+        except OSError as error:
+            self._tell("error", "dead_letters", f"the dead letters cannot be put on disk ({error.strerror})")
         if self._sink is not None:
             self._sink.tick(now)
+            self.status.features = self._sink.trouble
         self._socket.note_live(self.feed.state in (FeedState.LIVE, FeedState.QUIET), now)
         status = self.status
         status.recorder = self._recorder.state.value + (
@@ -230,3 +243,5 @@ class FeedWorker:
     def _tell(self, level: str, event: str, text: str) -> None:
         getattr(self._log, level)(event, text=text, conn_id=self.status.conn_id)
         self.status.messages.append(text)
+        if level != "info" and not text.endswith(STOPPED):
+            self.status.trouble = text

@@ -29,6 +29,9 @@ PART_NS: Final = 300 * 1_000_000_000
 class LiveFeatures:
     """Takes a run's recorded lines; writes the feature log and the alert log.
 
+    Where the disk refuses one of them its methods raise DataFolderError, and it is of no use any more: another one goes
+    on from what is on disk.
+
     Args:
         settings: staleness, price scales, policy of alerts, data folder.
         sync_recording: puts what is recorded on disk.
@@ -39,6 +42,8 @@ class LiveFeatures:
     Attributes:
         pipeline: with the account of the run's lines.
         alerts: the alert log.
+        new_rows: that the feature log did not have, so far.
+        trouble: always empty; what goes wrong is raised.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class LiveFeatures:
             policy_of(settings), {name: alert.state for name, alert in self.alerts.last.items()}
         )
         self._part_since: Ns | None = None
+        self.new_rows = 0
+        self.trouble = ""
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +79,12 @@ class LiveFeatures:
             if kind is None:
                 self.flush()
         finally:
-            self.alerts.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Leave the logs as they are on disk: whoever comes next goes on from them."""
+        self._log.discard()
+        self.alerts.close()
 
     def catch_up(self, on_total: Callable[[int], None] = lambda total: None) -> CaughtUp:
         """Bring the logs to the end of the recording; to be called once, before the first line."""
@@ -101,8 +113,7 @@ class LiveFeatures:
             self._emit(rows, 0)
 
     def tick(self, now: Ns) -> None:
-        """Do what is due: give the rows of the last five minutes to the log, write alerts that the disk refused."""
-        self.alerts.retry()
+        """Do what is due: give the rows of the last five minutes to the log."""
         if self._part_since is not None and now - self._part_since >= PART_NS:
             self.flush()
 
@@ -121,4 +132,5 @@ class LiveFeatures:
             self.alerts.append(alert)
             self._on_alert(alert)
         self._log.append(rows)
+        self.new_rows += len(rows)
         self._on_rows(rows)

@@ -102,7 +102,7 @@ class Pipeline:
         self.settings = settings
         self.account = Account()
         self.on_letter = on_letter
-        self._on_block = on_block
+        self.on_block = on_block
         self._on_bytes = on_bytes
         self._decoder = Decoder(settings.decimals_for, names)
         self.names = self._decoder.state
@@ -146,7 +146,7 @@ class Pipeline:
         result = self.engine.process(block.ticks)
         counts = result.counts()
         self.account.add(block, counts)
-        self._on_block(block, result)
+        self.on_block(block, result)
         for rejected in block.rejected:
             self._bury(Letter(rejected.reason, rejected.data, source, rejected.line_no))
         if counts.ahead:

@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import structlog
 
 from richter.adapters.recording import retention
-from richter.adapters.recording.segments import list_segments
+from richter.adapters.recording.segments import Segment, list_segments
+from richter.adapters.tables.last_rows import last_rows
 from richter.config import Settings
 from richter.domain.ticks import Ns
+from richter.runtime.catching_up import LOOK_BACK_NS
 
 __all__ = ["retain"]
 
@@ -30,9 +32,11 @@ def retain(settings: Settings, now: Ns) -> None:
     raw = settings.data_dir / "raw"
     parts = _parts(settings.data_dir / "processed" / "features.parquet")
     made = sum(part.stat().st_size for part, _ in parts) / 1e9
+    segments = list_segments(raw)
     chosen = retention.plan(
-        list_segments(raw),
+        segments,
         now=now,
+        protected=_needed(segments, settings.data_dir / "processed" / "features.parquet"),
         retention_days=settings.retention_days,
         max_gb=None if settings.max_gb is None else max(0.0, settings.max_gb - made),
     )
@@ -47,6 +51,21 @@ def retain(settings: Settings, now: Ns) -> None:
     for part in gone:
         part.unlink(missing_ok=True)
     structlog.get_logger("richter.retention").info("deleted", segments=len(chosen), feature_parts=len(gone))
+
+
+def _needed(segments: list[Segment], log: Path) -> set[str]:
+    """Segments with ticks that the feature log lacks, and those that a start looks back to from its end."""
+    if not log.is_dir():
+        return set()
+    last = last_rows(log, {segment.product_id for segment in segments if segment.product_id})
+    return {
+        str(segment.name)
+        for segment in segments
+        if segment.manifest is not None
+        and segment.manifest.last_event is not None
+        and (row := last.get(segment.manifest.product_id)) is not None
+        and segment.manifest.last_event >= row.ts_event - LOOK_BACK_NS
+    }
 
 
 def _parts(log: Path) -> list[tuple[Path, Ns]]:

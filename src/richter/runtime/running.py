@@ -17,20 +17,22 @@ import structlog
 
 from richter.adapters.coinbase.arrivals import Arrivals
 from richter.adapters.coinbase.backoff import Backoff
-from richter.adapters.coinbase.client import Client
+from richter.adapters.coinbase.client import Client, check_address
 from richter.adapters.recording.dead import DeadLetters
 from richter.adapters.recording.lock import FolderLock
 from richter.adapters.recording.recovery import recover
 from richter.adapters.recording.writer import Recorder
 from richter.config import Settings
+from richter.errors import RichterError
 from richter.models.alert_log import Alert
 from richter.protocol.advanced import AdvancedTrade
 from richter.protocol.exchange import ExchangeFeed
 from richter.protocol.feed import Deadlines, Feed
 from richter.runtime.catching_up import CaughtUp
-from richter.runtime.feeding import FeedStatus, FeedWorker
+from richter.runtime.feeding import FeedStatus, FeedWorker, Sink
 from richter.runtime.live import LiveFeatures
 from richter.runtime.retaining import retain
+from richter.runtime.steady import SteadyFeatures
 from richter.runtime.watching import Watch
 
 __all__ = ["Progress", "Ran", "Shown", "ingest", "run"]
@@ -52,7 +54,7 @@ class Ran(msgspec.Struct):
         unrecorded: lines that the disk refused.
         lost_frames: that found no room in the queue.
         dead: letters by reason.
-        last: the last thing worth telling.
+        last: the last thing that went wrong.
         feed: the protocol object's counts.
         rows: feature rows made.
         alerts: raised.
@@ -100,6 +102,7 @@ def run(settings: Settings, *, minutes: float | None = None, progress: Progress 
     Raises:
         DataFolderError: the data folder is in use or cannot be written to.
     """
+    check_address(settings.feed_url)
     lock = FolderLock(settings.data_dir, "richter run")
     watch = Watch()
 
@@ -107,29 +110,32 @@ def run(settings: Settings, *, minutes: float | None = None, progress: Progress 
         watch.alert(alert)
         progress.on_alert(alert)
 
+    def make(recorder: Recorder, dead: DeadLetters) -> LiveFeatures:
+        return LiveFeatures(
+            settings,
+            sync_recording=recorder.sync,
+            on_rows=watch.take,
+            on_alert=alerted,
+            on_letter=lambda letter: letter.to(dead),
+        )
+
     try:
         with (
             DeadLetters(settings.data_dir / "dead" / "live.ndjson") as dead,
             _recorder(settings, settings.data_dir / "raw") as recorder,
-            LiveFeatures(
-                settings,
-                sync_recording=recorder.sync,
-                on_rows=watch.take,
-                on_alert=alerted,
-                on_letter=lambda letter: letter.to(dead),
-            ) as live,
+            SteadyFeatures(lambda: make(recorder, dead)) as features,
         ):
-            caught_up = live.catch_up(progress.on_total)
+            caught_up = features.start(progress.on_total)
             for warning in caught_up.warnings:
                 structlog.get_logger("richter.run").warning("catching_up", text=warning)
             progress.on_caught_up(caught_up)
-            before = live.pipeline.account.rows
-            worker = _Worker(settings, recorder, dead, live, caught_up.last_good)
-            retain(settings, time.time_ns())
+            before = features.rows
+            worker = _Worker(settings, recorder, dead, features, caught_up.last_good)
+            _retain(settings)
             worker.run(minutes, lambda: progress.on_show(Shown(worker.status, watch)))
             progress.on_end()
             ran = worker.ran(settings.data_dir / "raw")
-            ran.rows = live.pipeline.account.rows - before
+            ran.rows = features.rows - before
             ran.alerts = watch.alerts
             ran.caught_up = caught_up
         return ran
@@ -152,6 +158,7 @@ def ingest(
         DataFolderError: the data folder is in use or cannot be written to.
     """
     folder = settings.data_dir / ("raw" if save else "spool")
+    check_address(settings.feed_url)
     lock = FolderLock(settings.data_dir, "richter ingest")
     try:
         with (
@@ -176,6 +183,13 @@ def _recorder(settings: Settings, folder: Path) -> Recorder:
     )
 
 
+def _retain(settings: Settings) -> None:
+    try:
+        retain(settings, time.time_ns())
+    except (OSError, RichterError) as error:
+        structlog.get_logger("richter.retention").error("not_deleted", text=str(error))
+
+
 class _Worker:
     """The two threads of a run."""
 
@@ -184,7 +198,7 @@ class _Worker:
         settings: Settings,
         recorder: Recorder,
         dead: DeadLetters,
-        live: LiveFeatures | None,
+        sink: Sink | None,
         last_good: dict[str, int],
     ) -> None:
         dialect = ExchangeFeed() if settings.coinbase_feed == "exchange" else AdvancedTrade()
@@ -200,7 +214,7 @@ class _Worker:
             Feed(dialect, settings.products, deadlines, last_good=last_good),
             recorder,
             dead,
-            live,
+            sink,
         )
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -227,7 +241,7 @@ class _Worker:
             unrecorded=status.unrecorded,
             lost_frames=status.lost_frames,
             dead=dict(self._dead.counts),
-            last=status.messages[-2] if len(status.messages) > 1 else "",
+            last=status.trouble,
             feed=msgspec.structs.asdict(self._worker.feed.counts),
         )
 
@@ -244,7 +258,7 @@ class _Worker:
             while not socket.done():
                 if self._loop.time() - kept >= RETAIN_S:
                     kept = self._loop.time()
-                    await asyncio.to_thread(retain, self._settings, time.time_ns())
+                    await asyncio.to_thread(_retain, self._settings)
                 left = SHOW_S if end is None else min(SHOW_S, max(0.0, end - self._loop.time()))
                 await asyncio.wait({socket}, timeout=left)
                 if end is not None and self._loop.time() >= end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -24,8 +25,6 @@ class AlertLog:
 
     Attributes:
         last: product -> its last alert.
-        pending: alerts that the disk refused. A crash loses none of them: they follow from the recording again.
-        trouble: why it did; else empty.
 
     Raises:
         DataFolderError: the file cannot be read or made.
@@ -35,8 +34,6 @@ class AlertLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last: dict[str, Alert] = {}
-        self.pending: list[Alert] = []
-        self.trouble = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -67,27 +64,24 @@ class AlertLog:
         os.close(self._fd)
 
     def append(self, alert: Alert) -> None:
-        """Write an alert and wait until it is on disk; what the disk refuses waits for the next call, in order."""
-        self.pending.append(alert)
-        self.last[alert.product_id] = alert
-        self.retry()
+        """Write an alert and wait until it is on disk.
 
-    def retry(self) -> None:
-        """Write what the disk refused before."""
-        while self.pending:
-            line = encode_alert(self.pending[0]) + b"\n"
-            end = os.fstat(self._fd).st_size
-            try:
-                written = os.write(self._fd, line)
-                if written < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(self._fd)
-            except OSError as error:
+        Raises:
+            DataFolderError: the disk refuses it. What is torn is cut off by whoever opens the log next.
+        """
+        line = encode_alert(alert) + b"\n"
+        end = os.fstat(self._fd).st_size
+        try:
+            if os.write(self._fd, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._fd)
+        except OSError as error:
+            with suppress(OSError):
                 os.ftruncate(self._fd, end)
-                self.trouble = error.strerror or type(error).__name__
-                return
-            self.pending.pop(0)
-        self.trouble = ""
+            raise DataFolderError(
+                f"the alert log cannot be written ({error.strerror})", str(self.path), "make room on the disk"
+            ) from error
+        self.last[alert.product_id] = alert
 
 
 def write_log(path: Path, alerts: list[Alert]) -> None:

@@ -7,6 +7,7 @@ says through `send`, `drop` and `note_live` what is to be done.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import ssl
@@ -19,12 +20,14 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.uri import parse_uri
 
 from richter.adapters.coinbase.arrivals import Arrival, Arrivals, What
 from richter.adapters.coinbase.backoff import Backoff
 from richter.domain.ticks import Ns
+from richter.errors import ArgumentsError
 
-__all__ = ["SIMULATED_PREFIX", "Client"]
+__all__ = ["SIMULATED_PREFIX", "Client", "check_address"]
 
 _Result = TypeVar("_Result")
 
@@ -186,6 +189,24 @@ class Client:
         self._arrivals.put(Arrival(what, self._conn_id, self._monotonic(), self._wall(), text.encode()))
 
 
+def check_address(url: str) -> None:
+    """Refuse what can be no address before anything starts.
+
+    Raises:
+        ArgumentsError: it is none.
+    """
+    try:
+        parsed = parse_uri(url)
+        parsed.host.encode("idna")
+        fine = 0 < parsed.port < 65_536 and not any(each.isspace() for each in url)
+    except (ValueError, UnicodeError, WebSocketException):
+        fine = False
+    if not fine:
+        raise ArgumentsError(
+            "this is no address of a feed", url, "write one such as wss://advanced-trade-ws.coinbase.com"
+        )
+
+
 async def _open(url: str) -> ClientConnection:
     host = urlsplit(url).hostname or ""
     return await connect(
@@ -208,7 +229,8 @@ def _retry_after(error: Exception) -> float | None:
     if not isinstance(error, InvalidStatus):
         return None
     with suppress(ValueError):
-        return float(error.response.headers.get("Retry-After", ""))
+        seconds = float(error.response.headers.get("Retry-After", ""))
+        return seconds if math.isfinite(seconds) else None
     return None
 
 

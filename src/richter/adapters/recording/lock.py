@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from richter.adapters.recording.recovery import try_lock
@@ -39,8 +40,9 @@ class FolderLock:
             raise DataFolderError(
                 f"the data folder is in use by {told}", str(folder), "stop it, or choose another with --data"
             )
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{holder}, process {os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # A full disk: the lock holds without a name in it.
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{holder}, process {os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let go of it."""

@@ -61,6 +61,11 @@ class Tally:
         if conn_id is not None:
             self._connections[conn_id] = None
 
+    @property
+    def connections(self) -> tuple[str, ...]:
+        """Every conn_id, in order of appearance."""
+        return tuple(self._connections)
+
     def manifest(self, product_id: str, sealed_at: Ns) -> Manifest:
         """Return the manifest as of now."""
         return Manifest(
@@ -72,7 +77,7 @@ class Tally:
             last_recv=self._recv.greatest,
             first_event=self._event.least,
             last_event=self._event.greatest,
-            connections=tuple(self._connections),
+            connections=self.connections,
             sealed_at=sealed_at,
         )
 

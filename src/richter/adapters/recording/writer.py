@@ -244,11 +244,17 @@ class Recorder:
             self._backlog.compress_step()
 
     def sync(self) -> None:
-        """Put everything appended so far on disk, before something that rests on it is written."""
+        """Put everything appended so far on disk, before something that rests on it is written.
+
+        Raises:
+            DataFolderError: the disk refuses it.
+        """
         now = self._clock()
         for stream in self._streams.values():
             if stream.open is not None and not stream.open.is_synced:
                 self._put_on_disk(stream, now)
+            if f"sync {stream.product_id}" in self._troubles:
+                raise DataFolderError("the recording cannot be put on disk", self.reason, "look at the disk")
 
     def close(self) -> None:
         """Seal every segment and finish compressing; what the disk refuses, the next start seals."""

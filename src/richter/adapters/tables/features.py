@@ -226,8 +226,14 @@ class FeatureLogWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.flush()
-        elif self._part is not None:
+        else:
+            self.discard()
+
+    def discard(self) -> None:
+        """Forget what no part holds yet."""
+        if self._part is not None:
             self._part.discard()
+            self._part = None
 
     def append(self, rows: FeatureRows) -> None:
         """Add rows; full parts go to disk."""
