@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,9 @@ from richter.cli.command import App, setting, subcommand
 from richter.cli.replay import CHECKS
 
 if TYPE_CHECKING:
+    from richter.models.alert_log import Alert
     from richter.runtime.demo import Demo
+    from richter.runtime.running import Shown
 
 _SHOWN = (
     "mid",
@@ -62,7 +65,23 @@ def command(app: App, seed: int, hours: float, minutes: float, preset: str, raw:
     from richter.runtime.demo import run_demo
     from richter.runtime.running import Progress
 
-    with LiveView(sys.stderr.isatty() and not app.as_json, app.settings) as view:
+    on_terminal = sys.stderr.isatty() and not app.as_json
+    told: set[tuple[str, str]] = set()
+
+    def waiting(shown: Shown) -> None:
+        """Say once what is not known yet; the view on a terminal shows it all the time."""
+        for name, product in [] if on_terminal else list(shown.watch.products.items()):
+            for what, until in product.waits():
+                if (name, what) not in told:
+                    told.add((name, what))
+                    click.echo(f"… {name}: {what} from {_clock(until, 8)} on", err=True)
+
+    with LiveView(on_terminal, app.settings) as view:
+
+        def show(shown: Shown) -> None:
+            view.show(shown)
+            waiting(shown)
+
         demo = run_demo(
             app.settings,
             seed=seed,
@@ -71,7 +90,12 @@ def command(app: App, seed: int, hours: float, minutes: float, preset: str, raw:
             minutes=minutes,
             raw=list(raw),
             say=lambda line: click.echo(f"… {line}", err=True),
-            progress=Progress(on_caught_up=lambda done: view.start(), on_show=view.show, on_end=view.stop),
+            progress=Progress(
+                on_caught_up=lambda done: view.start(),
+                on_show=show,
+                on_alert=lambda alert: None if on_terminal else _tell(alert),
+                on_end=view.stop,
+            ),
         )
 
     def human() -> None:
@@ -125,10 +149,19 @@ def _show(demo: Demo, market: str) -> None:
         click.echo(f"  {command_line}")
 
 
-def _clock(ns: int) -> str:
+def _tell(alert: Alert) -> None:
+    """An alert of this moment; those of the history are in the summary."""
+    if time.time_ns() - alert.ts_event < 60 * 10**9:
+        click.echo(
+            f"… {_clock(alert.ts_event, 8)} {alert.product_id} {alert.kind}, {alert.score:.2f} of its threshold",
+            err=True,
+        )
+
+
+def _clock(ns: int, length: int = 5) -> str:
     from richter.domain.times import format_time
 
-    return format_time(ns)[11:16]
+    return format_time(ns)[11 : 11 + length]
 
 
 def _value(value: float) -> str:
