@@ -23,13 +23,14 @@ from richter.protocol.exchange import ExchangeFeed
 from richter.protocol.feed import Deadlines, Feed
 from richter.runtime.feeding import FeedWorker
 from richter.runtime.live import LiveFeatures
+from richter.runtime.warming import warm_up
 from richter.simulate.faults import parse_fault
 from richter.simulate.server import Limits, SimulatedExchange
 from richter.simulate.sources import MarketSource
 from tests.live_tools import check_run
 
 LIMIT_S: Final = 40
-SHORT = Deadlines(connect_s=2, ack_s=2, first_data_s=3, silence_s=1.6, mute_s=2.5, mute_spacings=5)
+SHORT = Deadlines(connect_s=2, ack_s=2, first_data_s=3, silence_s=2.5, mute_s=3.0, mute_spacings=5)
 """Heartbeats come each second: nothing can be judged much sooner."""
 
 
@@ -266,6 +267,12 @@ def test_many_faults_at_once_lose_nothing_silently(tmp_path: Path) -> None:
 
     settled(scene)
     assert len(scene.connections) == 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def warm() -> None:
+    """Compile first, as a run does: deadlines are short here."""
+    warm_up()
 
 
 @pytest.fixture(autouse=True)

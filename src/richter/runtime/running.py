@@ -33,6 +33,7 @@ from richter.runtime.feeding import FeedStatus, FeedWorker, Sink
 from richter.runtime.live import LiveFeatures
 from richter.runtime.retaining import retain
 from richter.runtime.steady import SteadyFeatures
+from richter.runtime.warming import warm_up
 from richter.runtime.watching import Watch
 
 __all__ = ["Progress", "Ran", "Shown", "ingest", "run"]
@@ -125,6 +126,7 @@ def run(settings: Settings, *, minutes: float | None = None, progress: Progress 
             _recorder(settings, settings.data_dir / "raw") as recorder,
             SteadyFeatures(lambda: make(recorder, dead)) as features,
         ):
+            warm_up()
             caught_up = features.start(progress.on_total)
             for warning in caught_up.warnings:
                 structlog.get_logger("richter.run").warning("catching_up", text=warning)
