@@ -295,6 +295,7 @@ def test_alerts_that_the_disk_refuses_come_from_the_recording_later(
         paused += bool(steady.trouble)
     with steady:
         assert steady.trouble == ""
+    assert steady.rows == sum(map(len, read_features(tmp_path / "data" / "processed" / "features.parquet")))
     life.recorder.close()
 
     assert paused > 30

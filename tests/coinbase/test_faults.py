@@ -272,7 +272,7 @@ def test_many_faults_at_once_lose_nothing_silently(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True, scope="module")
 def warm() -> None:
     """Compile first, as a run does: deadlines are short here."""
-    warm_up()
+    warm_up(lambda text: None)
 
 
 @pytest.fixture(autouse=True)

@@ -156,7 +156,8 @@ def catch_up(
             first = min(first, 0 if row is None else _look_back(own, product, row, order))
         files += [segment.path for segment in own[first:]]
     on_total(sum(path.stat().st_size for path in files))
-    known = _Known(ends, sources, pipeline.on_letter)
+    on_letter, on_block = pipeline.on_letter, pipeline.on_block
+    known = _Known(ends, sources, on_letter)
     pipeline.on_letter = known.letter
     pipeline.on_block = lambda block, made: known.block(block, pipeline.names.products)
     for rows in _of_one_product(pipeline.run(files)):
@@ -167,8 +168,7 @@ def catch_up(
         done.last_good[name] = int(rows.ts_event[-1])
         if in_log < len(rows):
             emit(rows.take(slice(in_log, None)), seen - in_log)
-    pipeline.on_letter = known._hand_on
-    pipeline.on_block = lambda block, made: None
+    pipeline.on_letter, pipeline.on_block = on_letter, on_block
     for name, own_ends in sorted(ends.items()):
         if own_ends.row is not None:
             done.warnings.append(f"{name}: the feature log's last row is not where its recording says")

@@ -16,7 +16,6 @@ import numpy as np
 from richter.adapters.coinbase.client import SIMULATED_PREFIX
 from richter.adapters.recording.lock import FolderLock
 from richter.config import Settings
-from richter.engine.kernel import advance
 from richter.engine.rows import FeatureRows
 from richter.engine.table import FEATURE_NAMES
 from richter.errors import ArgumentsError
@@ -25,15 +24,14 @@ from richter.runtime.compare import compare_logs
 from richter.runtime.replay import Replayed, replay
 from richter.runtime.rule_alerts import SIGMA, TAU
 from richter.runtime.running import QUIET, Progress, Ran, run
-from richter.simulate.market import PRESETS, simulate_market
-from richter.simulate.recording import write_recording
+from richter.runtime.warming import warm_up
+from richter.simulate.market import PRESETS
 from richter.simulate.server import SimulatedExchange
 from richter.simulate.sources import MarketSource
 
 __all__ = ["Demo", "run_demo"]
 
 MAX_POINTS = 512
-START_NS = 1_764_936_000 * 1_000_000_000
 
 
 class Demo(msgspec.Struct):
@@ -134,7 +132,7 @@ def run_demo(
     settings = msgspec.structs.replace(settings, data_dir=folder)
     if not raw and preset not in PRESETS:
         raise ArgumentsError("no such preset of the market", preset, f"choose one of {', '.join(PRESETS)}")
-    _compile(settings, say)
+    warm_up(say)
     live = folder / "processed" / "features.parquet"
     ran = None
     if raw:
@@ -222,20 +220,3 @@ def _exchange(source: MarketSource) -> Iterator[str]:
             loop.call_soon_threadsafe(over.set)
     finally:
         thread.join()
-
-
-def _compile(settings: Settings, say: Callable[[str], None]) -> None:
-    """Replay a short recording, so that the time taken afterwards is that of the ticks: no compiler, no imports."""
-    # Without its compiler (NUMBA_DISABLE_JIT) numba leaves a plain function.
-    cache = advance.stats.cache_path if hasattr(advance, "stats") else None
-    if cache is None or not any(Path(cache).glob("kernel.advance-*.nbi")):
-        say("compiling the kernel once (about 20 s)")
-    scratch = settings.data_dir / ".compile"
-    settings = msgspec.structs.replace(settings, data_dir=scratch)
-    try:
-        market = simulate_market(PRESETS["flat"], seed=0, seconds=120, start_ns=START_NS)
-        write_recording(market, scratch / "raw", "BTC-USD", f"{SIMULATED_PREFIX}0")
-        alerting = AlertRun(settings)
-        replay([str(scratch / "raw")], scratch / "features.parquet", settings, on_rows=alerting.take)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -60,7 +60,6 @@ class FeedStatus(msgspec.Struct):
     Attributes:
         state: of the protocol object.
         conn_id: the connection.
-        since: when the state began, monotonic, ns.
         connections: opened so far.
         recorded: lines.
         recorded_bytes: of them.
@@ -75,7 +74,6 @@ class FeedStatus(msgspec.Struct):
 
     state: FeedState = FeedState.CLOSED
     conn_id: str = ""
-    since: Ns = 0
     connections: int = 0
     recorded: int = 0
     recorded_bytes: int = 0
@@ -148,7 +146,7 @@ class FeedWorker:
         self._hand_on()
         now = self._monotonic()
         if not self._arrivals.waiting_bytes:  # What came in time must not be judged by when it is worked on.
-            self._do(self.feed.wake(now), now)
+            self._do(self.feed.wake(now))
             self._hand_on()
         if now - self._ticked >= TICK_NS:
             self.tick(now)
@@ -177,31 +175,31 @@ class FeedWorker:
     def _arrive(self, arrival: Arrival) -> None:
         at, feed = arrival.at, self.feed
         if arrival.what is What.FRAME:
-            self._do(feed.receive(arrival.data, arrival.ts_recv, at), at)
+            self._do(feed.receive(arrival.data, arrival.ts_recv, at))
         elif arrival.what is What.LOST:
             feed.lost(arrival.frames, at)
             self._tell("warning", "frames_lost", f"{arrival.frames} frames found no room in the queue")
         elif arrival.what is What.CONNECTING:
-            self._do(feed.connect(arrival.conn_id, at), at)
+            self._do(feed.connect(arrival.conn_id, at))
         elif arrival.what is What.OPENED:
             self.status.connections += 1
             self.status.conn_id = arrival.conn_id
             self._tell("info", "connected", f"WebSocket connected to {self.url}")
             if feed.conn_id != arrival.conn_id:
-                self._do(feed.connect(arrival.conn_id, at), at)
-            self._do(feed.opened(at), at)
+                self._do(feed.connect(arrival.conn_id, at))
+            self._do(feed.opened(at))
         elif arrival.what is What.CLOSED:
-            self._do(feed.closed(arrival.data.decode(), at), at)
+            self._do(feed.closed(arrival.data.decode(), at))
             self._tell("warning", "disconnected", f"the connection ended: {arrival.data.decode()}")
         elif arrival.what is What.FAILED:
-            self._do(feed.closed(arrival.data.decode(), at), at)
+            self._do(feed.closed(arrival.data.decode(), at))
             self._tell(
                 "warning",
                 "unreachable",
                 f"cannot reach {self.url}: {arrival.data.decode()}; offline? `richter demo`",
             )
 
-    def _do(self, actions: list[Action], now: Ns) -> None:
+    def _do(self, actions: list[Action]) -> None:
         records: dict[str, list[Record]] = {}
         for action in actions:
             if isinstance(action, Record):
@@ -211,7 +209,7 @@ class FeedWorker:
             elif isinstance(action, Dead):
                 self._dead.add(action.reason, action.data, source=self.feed.conn_id or self.url)
             elif isinstance(action, Moved):
-                self.status.state, self.status.since = action.state, now
+                self.status.state = action.state
                 self._log.info("feed", state=action.state.value, text=action.text, conn_id=self.feed.conn_id)
             elif isinstance(action, Warn):
                 self._tell("warning", action.kind, action.text)

@@ -83,7 +83,7 @@ class LiveFeatures:
 
     def abandon(self) -> None:
         """Leave the logs as they are on disk: whoever comes next goes on from them."""
-        self._log.discard()
+        self.new_rows -= self._log.discard()
         self.alerts.close()
 
     def catch_up(self, on_total: Callable[[int], None] = lambda total: None) -> CaughtUp:

@@ -24,6 +24,7 @@ from richter.adapters.tables.features import PartWriter, read_features
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.engine.digest import Digest, pack
+from richter.engine.kernel import AHEAD_NS
 from richter.engine.rows import FeatureRows
 from richter.engine.table import LOOK_BACK_S
 from richter.protocol.decoder import Decoder, DecoderState
@@ -33,7 +34,6 @@ __all__ = ["replay_parts"]
 
 PART_BYTES: Final = 64 * 1024 * 1024
 LOOK_BACK_NS: Final = LOOK_BACK_S * 1_000_000_000
-AHEAD_NS: Final = 2_000_000_000
 SURVEY_SHARE: Final = 0.2
 """Of the whole work, for the progress bar."""
 Identity = tuple[int, int, int]

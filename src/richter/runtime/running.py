@@ -126,7 +126,7 @@ def run(settings: Settings, *, minutes: float | None = None, progress: Progress 
             _recorder(settings, settings.data_dir / "raw") as recorder,
             SteadyFeatures(lambda: make(recorder, dead)) as features,
         ):
-            warm_up()
+            warm_up(lambda text: structlog.get_logger("richter.run").info("compiling", text=text))
             caught_up = features.start(progress.on_total)
             for warning in caught_up.warnings:
                 structlog.get_logger("richter.run").warning("catching_up", text=warning)

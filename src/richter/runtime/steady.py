@@ -94,6 +94,6 @@ class SteadyFeatures:
             self._log.error("features_paused", text=str(error))
             self._failed_at = now
             if self._live is not None:
-                self._rows_before += self._live.new_rows
                 self._live.abandon()
+                self._rows_before += self._live.new_rows
                 self._live = None

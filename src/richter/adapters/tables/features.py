@@ -229,11 +229,13 @@ class FeatureLogWriter:
         else:
             self.discard()
 
-    def discard(self) -> None:
-        """Forget what no part holds yet."""
-        if self._part is not None:
-            self._part.discard()
-            self._part = None
+    def discard(self) -> int:
+        """Forget what no part holds yet; returns how many rows that were."""
+        part, self._part = self._part, None
+        if part is None:
+            return 0
+        part.discard()
+        return part.rows
 
     def append(self, rows: FeatureRows) -> None:
         """Add rows; full parts go to disk."""
@@ -249,8 +251,8 @@ class FeatureLogWriter:
     def flush(self) -> None:
         """Give what was added since the last part a name; until then no reader sees it."""
         if self._part is not None:
-            part, self._part = self._part, None
-            part.finish()
+            self._part.finish()
+            self._part = None
             self._next += 1
 
     def _is_foreign(self) -> bool:
