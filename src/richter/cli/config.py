@@ -6,6 +6,7 @@ import click
 
 from richter.cli.command import App, subcommand
 from richter.cli.text import table
+from richter.config import is_secret
 
 
 @subcommand(
@@ -21,9 +22,12 @@ def command(app: App) -> None:
     """Show every setting and where its value comes from.
 
     Flags win over the environment, the environment over .env, .env over config.yaml,
-    and config.yaml over the defaults. A password in an address is not shown.
+    and config.yaml over the defaults. Passwords are not shown.
     """
-    rows = [(name, _without_password(value), source) for name, value, source in app.resolved.rows()]
+    rows = [
+        (name, "***" if value is not None and is_secret(name) else _without_password(value), source)
+        for name, value, source in app.resolved.rows()
+    ]
     app.emit(
         {name: {"value": value, "source": source} for name, value, source in rows},
         lambda: click.echo(table(("setting", "value", "source"), [(n, _text(v), s) for n, v, s in rows])),

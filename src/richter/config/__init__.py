@@ -1,6 +1,6 @@
 """Typed settings and where each value came from."""
 
-from richter.config.resolve import Resolved, description, expectation, resolve
+from richter.config.resolve import Resolved, description, expectation, is_secret, resolve
 from richter.config.settings import DEFAULT_PRICE_DECIMALS, Settings
 from richter.config.sources import VARIABLES, Given, from_text
 
@@ -13,5 +13,6 @@ __all__ = [
     "description",
     "expectation",
     "from_text",
+    "is_secret",
     "resolve",
 ]

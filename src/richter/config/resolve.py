@@ -72,7 +72,8 @@ def _checked(name: str, given: Given) -> Any:
 
 
 def _wrong(name: str, given: Given, expected: str) -> ConfigError:
-    return ConfigError(f"{name} (from {given.source}) is wrong", given.value, f"expected {expected}")
+    shown = None if is_secret(name) else given.value
+    return ConfigError(f"{name} (from {given.source}) is wrong", shown, f"expected {expected}")
 
 
 def _to_path(kind: type, value: object) -> Path:
@@ -92,6 +93,11 @@ def expectation(name: str) -> str:
 def description(name: str) -> str:
     """What a setting does, in a sentence."""
     return cast(str, _meta(name).description)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting's value must not be shown."""
+    return bool((_meta(name).extra or {}).get("secret"))
 
 
 def _meta(name: str) -> msgspec.Meta:

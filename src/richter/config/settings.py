@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 DEFAULT_PRICE_DECIMALS = 8
 ADVANCED_URL = "wss://advanced-trade-ws.coinbase.com"
 EXCHANGE_URL = "wss://ws-feed.exchange.coinbase.com"
+SECRET = {"secret": True}  # Of a setting that is never shown.
 
 ProductId = Annotated[str, Meta(pattern=r"^[A-Z0-9]+(-[A-Z0-9]+)+\Z")]
 Decimals = Annotated[int, Meta(ge=0, le=12)]
@@ -65,6 +66,77 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             title="an address such as http://localhost:5001, or null",
             description="MLflow's store; null is mlflow.db in the data folder.",
+        ),
+    ] = None
+
+    # The brokers
+    kafka_security_protocol: Annotated[
+        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        Meta(
+            title="plaintext, ssl, sasl_plaintext or sasl_ssl",
+            description="How the Kafka brokers are spoken to.",
+        ),
+    ] = "plaintext"
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        Meta(
+            title="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+            description="How the user is proved to the brokers.",
+        ),
+    ] = "SCRAM-SHA-512"
+    kafka_sasl_username: Annotated[
+        str | None, Meta(title="a name, or null", description="The user at the brokers.")
+    ] = None
+    kafka_sasl_password: Annotated[
+        str | None, Meta(title="a password, or null", description="The user's password.", extra=SECRET)
+    ] = None
+    kafka_ssl_ca: Annotated[
+        Path | None,
+        Meta(
+            title="a PEM file, or null",
+            description="Who has signed the brokers' certificates; null trusts whom this machine trusts.",
+        ),
+    ] = None
+    kafka_ssl_certificate: Annotated[
+        Path | None,
+        Meta(title="a PEM file, or null", description="Our own certificate, where brokers want one."),
+    ] = None
+    kafka_ssl_key: Annotated[
+        Path | None, Meta(title="a PEM file, or null", description="The key of our certificate.")
+    ] = None
+    kafka_ssl_key_password: Annotated[
+        str | None, Meta(title="a password, or null", description="Opens the key.", extra=SECRET)
+    ] = None
+    kafka_topic_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]*\Z",
+            max_length=100,
+            title="letters, digits, dots and dashes",
+            description="Stands before the names of topics and consumer groups, on a cluster shared with others.",
+        ),
+    ] = ""
+    kafka_partitions: Annotated[
+        int,
+        Meta(ge=1, le=1000, title="1 to 1000", description="Partitions of topics that richter creates."),
+    ] = 3
+    kafka_replication: Annotated[
+        int | None,
+        Meta(
+            title="copies of a topic, or null",
+            description="Copies of topics that richter creates; null is 3 where there are so many brokers, else 1.",
+        ),
+    ] = None
+    kafka_retention_hours: Annotated[
+        Positive,
+        Meta(title="hours above 0", description="How long topics that richter creates keep their records."),
+    ] = 168.0
+    kafka_instance: Annotated[
+        str | None,
+        Meta(
+            pattern=r"^[A-Za-z0-9._-]+\Z",
+            title="letters, digits, dots and dashes, or null",
+            description="This process's place in its group, kept over restarts; null is the host's name and a number.",
         ),
     ] = None
 

@@ -12,9 +12,10 @@ from richter.errors import ConfigError
 FILE_NAME = "config.yaml"
 
 # Other programs read these too, so they carry no prefix.
-_PLAIN = ("coinbase_ws_url", "kafka_bootstrap_servers", "mlflow_tracking_uri")
+_PLAIN = ("coinbase_ws_url", "kafka_", "mlflow_tracking_uri")
 VARIABLES: Mapping[str, str] = {
-    name: name.upper() if name in _PLAIN else f"RICHTER_{name.upper()}" for name in Settings.__struct_fields__
+    name: name.upper() if name.startswith(_PLAIN) else f"RICHTER_{name.upper()}"
+    for name in Settings.__struct_fields__
 }
 # Read by the command line, from the environment only.
 _NO_SETTINGS = ("RICHTER_CONFIG", "RICHTER_DEBUG")
