@@ -1,13 +1,11 @@
-"""Record Coinbase's ticker: `richter ingest` under the name of the course."""
+"""Record Coinbase's ticker and publish it: `richter ingest` under the name of the course."""
 
 from __future__ import annotations
 
 import sys
 
-import click
-
 from richter.cli.command import App, subcommand
-from richter.cli.feed_options import feed_options
+from richter.cli.ingest import ingest_options, run_ingest
 from richter.cli.run import run
 
 
@@ -15,16 +13,13 @@ from richter.cli.run import run
     "ws_ingest.py",
     examples=(
         "python scripts/ws_ingest.py --pair BTC-USD --minutes 15 --save-disk",
-        "python scripts/ws_ingest.py --pair BTC-USD --pair ETH-USD --minutes 0.5 --save-disk",
+        "python scripts/ws_ingest.py --pair BTC-USD --pair ETH-USD --minutes 0.5 --save-disk --no-kafka",
     ),
 )
-@feed_options
-@click.option("--save-disk", is_flag=True, help="Keep the recording in raw/; else it is kept in spool/.")
-def command(app: App, minutes: float | None, save_disk: bool) -> None:
-    """Record the market's ticks and nothing else."""
-    from richter.cli.ingest import run_ingest
-
-    run_ingest(app, minutes, save_disk)
+@ingest_options
+def command(app: App, minutes: float | None, save_disk: bool, no_kafka: bool) -> None:
+    """Record the market's ticks and publish them to Kafka."""
+    run_ingest(app, minutes, save_disk, no_kafka)
 
 
 if __name__ == "__main__":

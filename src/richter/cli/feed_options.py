@@ -12,7 +12,7 @@ from richter.cli.command import setting
 from richter.errors import FeedError
 
 if TYPE_CHECKING:
-    from richter.runtime.running import Ran
+    from richter.runtime.feed_run import Ran
 
 __all__ = ["feed_options", "refuse_nothing", "show_ran"]
 

@@ -14,7 +14,7 @@ from richter.cli.progress import progress
 
 if TYPE_CHECKING:
     from richter.runtime.catching_up import CaughtUp
-    from richter.runtime.running import Ran
+    from richter.runtime.feed_run import Ran
 
 
 @subcommand(

@@ -18,7 +18,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "richter.cli.live:command",
         "Watch the market live: record it, compute features, raise alerts.",
     ),
-    "ingest": ("richter.cli.ingest:command", "Record the market's ticks and nothing else."),
+    "ingest": (
+        "richter.cli.ingest:command",
+        "Record the market's ticks and publish them to Kafka.",
+    ),
     "replay": (
         "richter.cli.replay:command",
         "Recompute features from recordings and compare them bit for bit.",

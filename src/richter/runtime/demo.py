@@ -23,7 +23,8 @@ from richter.runtime.alerting import AlertReport, AlertRun
 from richter.runtime.compare import compare_logs
 from richter.runtime.replay import Replayed, replay
 from richter.runtime.rule_alerts import SIGMA, TAU
-from richter.runtime.running import QUIET, Progress, Ran, run
+from richter.runtime.feed_run import Ran
+from richter.runtime.running import QUIET, Progress, run
 from richter.runtime.warming import warm_up
 from richter.simulate.market import PRESETS
 from richter.simulate.server import SimulatedExchange

@@ -83,7 +83,8 @@ def _fetch(folder: Path, environ: Mapping[str, str], tell: Callable[[str], objec
     maven = shutil.which("mvn", path=environ.get("PATH"))
     if maven is None:
         raise ExtraMissingError(
-            f"fetching Apache Kafka {VERSION} needs Maven, and there is no mvn", fix=f"install maven, {_INSTEAD}"
+            f"fetching Apache Kafka {VERSION} needs Maven, and there is no mvn",
+            fix=f"install maven, {_INSTEAD}",
         )
     tell(f"Fetching Apache Kafka {VERSION} into {folder} (45 MB, about half a minute) …")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,9 +135,9 @@ def _not_fetched(reason: str) -> TransportError:
 
 
 def _last_words(output: str) -> str:
-    """The end of Maven's output without its colours and without its advice on how to run Maven.
+    r"""The end of Maven's output without its colours and without its advice on how to run Maven.
 
-    >>> _last_words("[ERROR] No route to host -> [Help 1]\\n[ERROR] \\n[ERROR] Re-run Maven with -X")
+    >>> _last_words("[ERROR] No route to host -> [Help 1]\n[ERROR] \n[ERROR] Re-run Maven with -X")
     'No route to host'
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
@@ -149,7 +150,9 @@ def _java(environ: Mapping[str, str]) -> str:
     wanted = f"Apache Kafka {VERSION} needs Java {LEAST_JAVA} or newer"
     fix = f"install openjdk-{LEAST_JAVA}-jre-headless and maven, {_INSTEAD}"
     home = environ.get("JAVA_HOME")
-    java = (home and shutil.which("java", path=f"{home}/bin")) or shutil.which("java", path=environ.get("PATH"))
+    java = (home and shutil.which("java", path=f"{home}/bin")) or shutil.which(
+        "java", path=environ.get("PATH")
+    )
     if not java:
         raise ExtraMissingError(f"{wanted}, and there is no java", fix=fix)
     try:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from richter.adapters.broker.properties import HOST
 
-__all__ = ["Answer", "ask", "free_ports", "listens", "why_taken"]
+__all__ = ["Answer", "ask", "free_ports", "is_free", "listens", "why_taken"]
 
 
 class Answer(NamedTuple):
@@ -30,7 +30,9 @@ def ask(servers: str, timeout_s: float = 2.0) -> Answer | None:
 
     try:
         # A refused connection is an answer here, and not a line on standard error.
-        with AdminClient({"bootstrap.servers": servers, "log_level": 0, "client.id": "richter-probe"}) as client:
+        with AdminClient(
+            {"bootstrap.servers": servers, "log_level": 0, "client.id": "richter-probe"}
+        ) as client:
             told = client.list_topics(timeout=timeout_s)
     except KafkaException:
         return None
@@ -57,6 +59,11 @@ def why_taken(port: int) -> str | None:
         except OSError:
             return "is in use by another program"
     return None
+
+
+def is_free(port: int) -> bool:
+    """Whether a port can be listened on."""
+    return why_taken(port) is None
 
 
 def free_ports(number: int) -> list[int]:

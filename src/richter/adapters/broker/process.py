@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["command_line", "resident_mib", "spawn", "until"]
+__all__ = ["call", "command_line", "resident_mib", "send", "spawn", "until"]
 
 _POLL_S: Final = 0.05
 
@@ -28,9 +28,29 @@ def spawn(command: Sequence[str], output: Path) -> int:
     """
     script = f"{shlex.join(command)} </dev/null >>{shlex.quote(str(output))} 2>&1 & echo $!"
     done = subprocess.run(
-        ["/bin/sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE, check=True, cwd=output.parent
+        ["/bin/sh", "-c", script],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        check=True,
+        cwd=output.parent,
     )
     return int(done.stdout)
+
+
+def call(command: Sequence[str], output: Path, deadline_s: float) -> int:
+    """Run a process to its end, its output added to a file.
+
+    Returns:
+        Its exit code; 124, as `timeout` has it, when it was killed for taking too long.
+    """
+    with output.open("ab") as file:
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=deadline_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return 124
+    return done.returncode
 
 
 def command_line(pid: int) -> str:

@@ -10,7 +10,17 @@ import msgspec
 
 from richter.errors import ArgumentsError
 
-__all__ = ["HOST", "VERSION", "Layout", "Node", "arrange", "log_properties", "pom", "render", "server_properties"]
+__all__ = [
+    "HOST",
+    "VERSION",
+    "Layout",
+    "Node",
+    "arrange",
+    "log_properties",
+    "pom",
+    "render",
+    "server_properties",
+]
 
 VERSION: Final = "4.3.1"
 HOST: Final = "127.0.0.1"
@@ -76,7 +86,9 @@ def arrange(ports: Sequence[int], brokers: int, listeners: Sequence[str] = ()) -
         ArgumentsError: The last port would be above 65535.
     """
     if max(ports) > 65_535:
-        raise ArgumentsError("there are not enough ports from here on", ports[0], "choose another with --port")
+        raise ArgumentsError(
+            "there are not enough ports from here on", ports[0], "choose another with --port"
+        )
     return tuple(
         Node(
             each + 1,
@@ -106,7 +118,9 @@ def server_properties(
     advertised = ",".join(f"{name}://{HOST}:{port}" for name, port in clients.items())
     protocols = {_PLAIN: _PLAIN, _CONTROLLER: _PLAIN, **layout.protocols}
     copies = str(len(layout.nodes))
-    least = str(max(1, len(layout.nodes) - 1))  # In sync, so that one of three may be lost without losing writes.
+    least = str(
+        max(1, len(layout.nodes) - 1)
+    )  # In sync, so that one of three may be lost without losing writes.
     return {
         "process.roles": "broker,controller",
         "node.id": str(node.node_id),

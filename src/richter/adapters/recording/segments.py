@@ -30,8 +30,10 @@ __all__ = [
     "Segment",
     "SegmentName",
     "create_segment",
+    "inspect_segment",
     "list_segments",
     "manifest_path",
+    "names_of",
     "parse_name",
     "symbol_of",
 ]
@@ -183,7 +185,7 @@ def create_segment(folder: Path, product_id: str, ts_recv: Ns) -> tuple[int, Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     symbol = symbol_of(product_id)
-    taken = [name.started_s for name in _names(folder) if name.symbol == symbol]
+    taken = [name.started_s for name in names_of(folder) if name.symbol == symbol]
     # Names must follow the log, also when the wall clock was set back since the last segment.
     started_s = max([ts_recv // 1_000_000_000, *(second + 1 for second in taken)])
     while True:
@@ -205,12 +207,17 @@ def list_segments(folder: Path, product_id: str | None = None) -> list[Segment]:
     if not folder.is_dir():
         return []
     symbol = None if product_id is None else symbol_of(product_id)
-    found = (_inspect(folder, name) for name in sorted(set(_names(folder))) if symbol in (None, name.symbol))
+    found = (
+        inspect_segment(folder, name)
+        for name in sorted(set(names_of(folder)))
+        if symbol in (None, name.symbol)
+    )
     # Two products can share a symbol: A-BUSD and AB-USD.
     return [segment for segment in found if product_id is None or segment.product_id in (product_id, None)]
 
 
-def _names(folder: Path) -> Iterator[SegmentName]:
+def names_of(folder: Path) -> Iterator[SegmentName]:
+    """The segments' names in a folder, also of those whose manifest alone is left; some twice."""
     # A manifest alone occupies its name too: a new segment must not find one that is not its own.
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -219,7 +226,8 @@ def _names(folder: Path) -> Iterator[SegmentName]:
                 yield name
 
 
-def _inspect(folder: Path, name: SegmentName) -> Segment:
+def inspect_segment(folder: Path, name: SegmentName) -> Segment:
+    """Look at one segment of a folder."""
     plain = folder / str(name)
     compressed = plain.with_name(plain.name + ZSTD_SUFFIX)
     path = plain if plain.exists() or not compressed.exists() else compressed
