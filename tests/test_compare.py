@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from richter.adapters.tables.features import FeatureLogWriter, read_features
+from richter.adapters.tables.features import read_features
+from richter.adapters.tables.parts import FeatureLogWriter
 from richter.domain import ticks as tk
 from richter.engine.rows import FeatureRows
 from richter.engine.table import FEATURE_NAMES, LOOK_BACK_S

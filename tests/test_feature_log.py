@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from richter.adapters.tables import features
-from richter.adapters.tables.features import FeatureLogWriter, feature_schema, read_features
+from richter.adapters.tables.features import feature_schema, read_features
+from richter.adapters.tables.parts import FeatureLogWriter
 from richter.domain import ticks as tk
 from richter.engine.digest import schema_id
 from richter.engine.rows import FeatureRows, reason_text

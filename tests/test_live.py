@@ -14,7 +14,8 @@ from richter.adapters.alerts.log import AlertLog
 from richter.adapters.recording.reader import expand
 from richter.adapters.recording.recovery import recover
 from richter.adapters.recording.writer import Recorder
-from richter.adapters.tables.features import PartWriter, read_features
+from richter.adapters.tables.features import read_features
+from richter.adapters.tables.parts import PartWriter
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.errors import DataFolderError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from richter.adapters.recording.dead import DeadLetters
-from richter.adapters.tables.features import FeatureLogWriter
+from richter.adapters.tables.parts import FeatureLogWriter
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.domain.ticks import GapCause

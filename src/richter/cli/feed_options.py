@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,13 +14,19 @@ from richter.errors import FeedError
 if TYPE_CHECKING:
     from richter.runtime.feed_run import Ran
 
-__all__ = ["feed_options", "refuse_nothing", "show_ran"]
+__all__ = ["feed_options", "minutes_type", "refuse_nothing", "show_ran"]
 
 
-def _finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number of minutes")
-    return value
+class _Minutes(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        minutes = float(super().convert(value, param, ctx))
+        if not math.isfinite(minutes):
+            self.fail(f"{minutes} is no number of minutes", param, ctx)
+        return minutes
+
+
+minutes_type: Final = _Minutes(min=0, min_open=True, max=1e6)
+"""A time in minutes, as an option takes it."""
 
 
 def feed_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,8 +42,7 @@ def feed_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--minutes",
-                type=click.FloatRange(min=0, min_open=True, max=1e6),
-                callback=_finite,
+                type=minutes_type,
                 metavar="M",
                 help="End after so many minutes; fractions are allowed. Without it: at Ctrl+C.",
             ),

@@ -22,6 +22,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "richter.cli.ingest:command",
         "Record the market's ticks and publish them to Kafka.",
     ),
+    "featurize": (
+        "richter.cli.featurize:command",
+        "Compute features of ticks on Kafka, exactly once, and keep them in the feature log.",
+    ),
     "replay": (
         "richter.cli.replay:command",
         "Recompute features from recordings and compare them bit for bit.",

@@ -54,6 +54,13 @@ class TickBlock(msgspec.Struct, frozen=True):
     ignored: Counter[str]
     rejected: list[RejectedLine]
 
+    def of_product(self, code: int) -> TickBlock:
+        """The block with the ticks of one product alone."""
+        mine = self.ticks[:, tk.PRODUCT] == code
+        if mine.all():
+            return self
+        return msgspec.structs.replace(self, ticks=self.ticks[mine], origin=self.origin[mine])
+
 
 class _Names:
     """Texts with numbers, for the scanner: their bytes, where each ends, what each stands for."""

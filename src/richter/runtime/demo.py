@@ -21,9 +21,9 @@ from richter.engine.table import FEATURE_NAMES
 from richter.errors import ArgumentsError
 from richter.runtime.alerting import AlertReport, AlertRun
 from richter.runtime.compare import compare_logs
+from richter.runtime.feed_run import Ran
 from richter.runtime.replay import Replayed, replay
 from richter.runtime.rule_alerts import SIGMA, TAU
-from richter.runtime.feed_run import Ran
 from richter.runtime.running import QUIET, Progress, run
 from richter.runtime.warming import warm_up
 from richter.simulate.market import PRESETS

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from richter.adapters.alerts.log import AlertLog
-from richter.adapters.tables.features import FeatureLogWriter
+from richter.adapters.tables.parts import FeatureLogWriter
 from richter.config import Settings
 from richter.domain.ticks import Ns
 from richter.engine.rows import FeatureRows

@@ -20,7 +20,8 @@ import numpy as np
 from richter.adapters.recording import reader
 from richter.adapters.recording.dead import DeadLetters
 from richter.adapters.recording.reader import Range
-from richter.adapters.tables.features import PartWriter, read_features
+from richter.adapters.tables.features import read_features
+from richter.adapters.tables.parts import PartWriter
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.engine.digest import Digest, pack

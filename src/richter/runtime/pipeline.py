@@ -136,9 +136,27 @@ class Pipeline:
                 self.account.bytes += len(block.data)
                 self._on_bytes(len(block.data))
 
-    def lines(self, data: bytes, source: str) -> FeatureRows:
-        """The rows of the ticks in whole lines that a feed just recorded."""
-        ticks = self._decoder.decode(data, file_conn=source)
+    def lines(
+        self,
+        data: bytes,
+        source: str,
+        *,
+        conn: str | None = None,
+        first_line: int = 1,
+        only: str | None = None,
+    ) -> FeatureRows:
+        """The rows of the ticks in whole lines that a feed just recorded.
+
+        Args:
+            data: the lines.
+            source: where they are from, for letters.
+            conn: connection of records that name none; `source` when not given.
+            first_line: number of the first line, which identifies those records too.
+            only: ticks of other products than this are left out.
+        """
+        ticks = self._decoder.decode(data, file_conn=conn or source, first_line=first_line)
+        if only is not None:
+            ticks = ticks.of_product(self.names.products.index(only) if only in self.names.products else -1)
         self.account.bytes += len(data)
         return self._rows(ticks, memoryview(data), source)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from richter.adapters.recording.dead import DeadLetters
 from richter.adapters.recording.reader import expand
-from richter.adapters.tables.features import FeatureLogWriter, replace_log
+from richter.adapters.tables.parts import FeatureLogWriter, replace_log
 from richter.config import Settings
 from richter.engine.digest import Digest, schema_id
 from richter.engine.rows import FeatureRows

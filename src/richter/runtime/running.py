@@ -55,6 +55,11 @@ def run(settings: Settings, *, minutes: float | None = None, progress: Progress 
     """
     check_address(settings.feed_url)
     lock = FolderLock(settings.data_dir, "richter run")
+    try:
+        log_lock = FolderLock(settings.data_dir / "processed", "richter run")
+    except BaseException:
+        lock.release()
+        raise
     watch = Watch()
 
     def alerted(alert: Alert) -> None:
@@ -99,4 +104,5 @@ def run(settings: Settings, *, minutes: float | None = None, progress: Progress 
             ran.caught_up = caught_up
         return ran
     finally:
+        log_lock.release()
         lock.release()

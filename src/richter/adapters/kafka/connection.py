@@ -62,6 +62,9 @@ class Broker:
     Args:
         settings: addresses and security.
         client: what this process calls itself.
+
+    Attributes:
+        was_fenced: whether a client of ours was told that another has its place.
     """
 
     def __init__(self, settings: Settings, client: str) -> None:
@@ -71,6 +74,7 @@ class Broker:
         self._protocol = settings.kafka_security_protocol
         self._lock = threading.Lock()
         self._last: KafkaError | None = None
+        self.was_fenced = False
 
     def config(self, **more: Any) -> dict[str, Any]:
         """Configuration of a client; names are librdkafka's with underscores for dots."""
@@ -150,6 +154,8 @@ class Broker:
         return kind(f"the Kafka client failed ({text})", self.servers, "see its log with --log-level debug")
 
     def _note(self, error: KafkaError) -> None:
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or "fenced" in error.str().lower():
+            self.was_fenced = True
         with self._lock:
             known = self._last is not None and self._last.code() == error.code()
             # That nobody is left to ask says less than why.

@@ -175,10 +175,12 @@ def create(
     return created
 
 
-def ensure(broker: Broker, names: Iterable[str], settings: Settings) -> list[str]:
+def ensure(
+    broker: Broker, names: Iterable[str], settings: Settings, *, partitions: int | None = None
+) -> list[str]:
     """As `create`; returns when the topics can be used."""
     wanted = list(names)
-    created = create(broker, wanted, settings)
+    created = create(broker, wanted, settings, partitions=partitions)
     if created:
         describe(broker, created)
     return created

@@ -1,18 +1,11 @@
-"""The feature log: a directory of write-once Parquet parts that any Parquet reader reads at any moment.
-
-A part is written under a dot-name, fsynced and renamed; parts are never changed or merged. The first one has no
-rows, so that the schema is there from the beginning.
-"""
+"""The feature log as a table: its columns, rows as Arrow, and its reader."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,21 +15,11 @@ from richter.domain.ticks import GapCause
 from richter.engine.digest import schema_id
 from richter.engine.rows import FeatureRows, Reason, reason_text
 from richter.engine.table import FEATURE_NAMES
-from richter.errors import DataFolderError, InputFileError, SchemaMismatchError
+from richter.errors import InputFileError, SchemaMismatchError
 
-__all__ = [
-    "FeatureLogWriter",
-    "PartWriter",
-    "feature_schema",
-    "parts_of",
-    "read_features",
-    "record_batch",
-    "replace_log",
-]
+__all__ = ["SCHEMA_KEY", "feature_schema", "parts_of", "read_features", "record_batch"]
 
-PART_ROWS: Final = 100_000
-GROUP_ROWS: Final = 16_384
-_SCHEMA_KEY: Final = b"richter.schema_id"
+SCHEMA_KEY: Final = b"richter.schema_id"
 _CAUSES: Final = ["", *(cause.name.lower() for cause in GapCause if cause)]
 _REASON_TEXTS: Final = [reason_text(bits) for bits in range(1 << len(Reason))]
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
@@ -60,7 +43,7 @@ def feature_schema() -> pa.Schema:
             pa.field("mid", pa.float64(), nullable=False),
             *(pa.field(name, pa.float64(), nullable=False) for name in FEATURE_NAMES),
         ],
-        metadata={_SCHEMA_KEY: schema_id().encode()},
+        metadata={SCHEMA_KEY: schema_id().encode()},
     )
 
 
@@ -105,194 +88,6 @@ def record_batch(batches: list[FeatureRows]) -> pa.RecordBatch:
         ],
         schema=schema,
     )
-
-
-class PartWriter:
-    """Writes one part of a feature log, row group by row group: a dot-name, fsync where `durable`, rename.
-
-    Args:
-        path: of the part.
-        durable: fsync it when it is done.
-    """
-
-    def __init__(self, path: Path, *, durable: bool) -> None:
-        self.path = path
-        self.rows = 0
-        self._durable = durable
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        self._pending: list[FeatureRows] = []
-        self._pending_rows = 0
-        self._file = ExitStack()
-        with self._guarded():
-            writer = pq.ParquetWriter(
-                self._temporary,
-                feature_schema(),
-                compression="lz4",
-                use_dictionary=["product_id", "conn_id", "gap_before", "reasons"],
-                write_statistics=["ts_event"],
-            )
-            self._write = self._file.enter_context(writer).write_batch
-
-    def add(self, rows: FeatureRows) -> None:
-        """Add rows; full row groups go to the file."""
-        self._pending.append(rows)
-        self._pending_rows += len(rows)
-        self.rows += len(rows)
-        if self._pending_rows >= GROUP_ROWS:
-            self._write_group()
-
-    def finish(self) -> None:
-        """Give the part its name."""
-        self._write_group()
-        with self._guarded():
-            self._file.close()
-            if self._durable:
-                _sync(self._temporary)
-            self._temporary.rename(self.path)
-            if self._durable:
-                _sync(self.path.parent)
-
-    def discard(self) -> None:
-        """Leave nothing of the part behind."""
-        self._pending = []
-        with suppress(OSError, pa.ArrowException):
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-    def _write_group(self) -> None:
-        if self._pending_rows:
-            with self._guarded():
-                self._write(record_batch(self._pending))
-        self._pending = []
-        self._pending_rows = 0
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.discard()
-            raise DataFolderError(
-                # Arrow's own wording is a paragraph.
-                f"cannot write the feature log ({os.strerror(error.errno) if error.errno else error})",
-                str(self.path),
-                "free space or give another --out or --data",
-            ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class FeatureLogWriter:
-    """Appends rows to a feature log, a part at a time.
-
-    Args:
-        folder: the log; made if absent. A log of another schema_id is moved aside.
-        part_rows: rows of a full part.
-        durable: fsync each part.
-    """
-
-    def __init__(self, folder: Path, *, part_rows: int = PART_ROWS, durable: bool = True) -> None:
-        self.folder = folder
-        self._part_rows = part_rows
-        self._durable = durable
-        self._part: PartWriter | None = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataFolderError(
-                f"cannot make the feature log ({error.strerror})", str(folder), "give another --out or --data"
-            ) from error
-        for unfinished in folder.glob(
-            ".part-*.parquet.*"
-        ):  # Of a run that was killed: nobody else writes here.
-            unfinished.unlink(missing_ok=True)
-        self._next = 1 + max((_part_number(path) for path in folder.glob("part-*.parquet")), default=-1)
-        if self._next and self._is_foreign():
-            self._move_aside()
-            self._next = 0
-        if self._next == 0:
-            PartWriter(self._path(), durable=durable).finish()
-            self._next = 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.flush()
-        else:
-            self.discard()
-
-    def discard(self) -> int:
-        """Forget what no part holds yet; returns how many rows that were."""
-        part, self._part = self._part, None
-        if part is None:
-            return 0
-        part.discard()
-        return part.rows
-
-    def append(self, rows: FeatureRows) -> None:
-        """Add rows; full parts go to disk."""
-        while len(rows):
-            if self._part is None:
-                self._part = PartWriter(self._path(), durable=self._durable)
-            room = self._part_rows - self._part.rows
-            self._part.add(rows.take(slice(0, room)))
-            rows = rows.take(slice(room, None))
-            if self._part.rows >= self._part_rows:
-                self.flush()
-
-    def flush(self) -> None:
-        """Give what was added since the last part a name; until then no reader sees it."""
-        if self._part is not None:
-            self._part.finish()
-            self._part = None
-            self._next += 1
-
-    def _is_foreign(self) -> bool:
-        try:
-            schema = pq.read_schema(parts_of(self.folder)[0])
-        except (OSError, pa.ArrowException):
-            return True
-        return (schema.metadata or {}).get(_SCHEMA_KEY) != schema_id().encode()
-
-    def _move_aside(self) -> None:
-        taken = (self.folder.with_name(f"{self.folder.name}.old.{number}") for number in count(1))
-        try:
-            self.folder.rename(next(path for path in taken if not path.exists()))
-            self.folder.mkdir()
-        except OSError as error:
-            raise DataFolderError(
-                f"cannot move the feature log of another version aside ({error.strerror})",
-                str(self.folder),
-                "move it yourself, or give another --out or --data",
-            ) from error
-
-    def _path(self) -> Path:
-        return self.folder / f"part-{self._next:06d}.parquet"
-
-
-def _part_number(path: Path) -> int:
-    digits = path.stem.removeprefix("part-").split("-")[0]
-    return int(digits) if digits.isdigit() else -1
-
-
-def replace_log(built: Path, target: Path) -> None:
-    """Put a finished log in the place of an older one (or of nothing)."""
-    aside = target.with_name(f".{target.name}.old.{os.getpid()}")
-    if target.exists() or target.is_symlink():
-        target.rename(aside)
-    built.rename(target)
-    if aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside)
-    else:
-        aside.unlink(missing_ok=True)
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -351,7 +146,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_schema(part: Path, schema: pa.Schema) -> None:
-    found = (schema.metadata or {}).get(_SCHEMA_KEY)
+    found = (schema.metadata or {}).get(SCHEMA_KEY)
     if found is None:
         raise InputFileError(
             "the Parquet file is no feature log of richter",

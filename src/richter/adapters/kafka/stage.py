@@ -1,0 +1,357 @@
+"""Consume, transform, produce, exactly once: offsets and outputs commit in one transaction, or neither does.
+
+Classic group protocol, static membership, one transactional id for each place in the group: so a process that is
+started again goes on within a second or two, and one that was given up cannot write any more. Whatever fails, the
+stage is of no use afterwards and a new one goes on from what is committed: there is no state to be put back.
+
+References:
+    https://cwiki.apache.org/confluence/display/KAFKA/KIP-447%3A+Producer+scalability+for+exactly+once+semantics
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from richter.adapters.kafka.connection import Broker
+from richter.adapters.kafka.producer import PRODUCER, Headers
+from richter.adapters.kafka.records import Record, records_of
+from richter.errors import TransportError
+
+__all__ = ["COMMIT_S", "FencedError", "Handler", "Output", "Stage", "StageStatus"]
+
+BATCH: Final = 2000
+COMMIT_S: Final = 0.05
+"""A transaction commits when its input is drained, and at the latest after so long."""
+PATIENCE_S: Final = 60.0
+"""So long a broker that does not answer is asked again before the stage gives up."""
+LAG_S: Final = 2.0
+TRANSACTION_MS: Final = 10_000
+SESSION_MS: Final = 6_000
+
+Result = TypeVar("Result")
+
+
+class FencedError(TransportError):
+    """Another process has taken this one's place in the group."""
+
+
+class Output(msgspec.Struct, frozen=True, gc=False):
+    """A record to be written."""
+
+    topic: str
+    value: bytes
+    key: bytes | None
+    timestamp_ms: int
+    partition: int = -1
+    headers: Headers | None = None
+
+
+class Handler(Protocol):
+    """What a stage does with records; each partition has a state of its own."""
+
+    def assigned(self, partition: int, committed: int, note: str | None, begin: int) -> int:
+        """The partition is ours from now on.
+
+        Args:
+            partition: its number.
+            committed: the first offset whose outputs are not committed.
+            note: what `note` said at that commit; None where nothing is committed.
+            begin: of the partition's log.
+
+        Returns:
+            The offset to read from: outputs of records before `committed` are not written.
+        """
+
+    def revoked(self, partition: int) -> None:
+        """The partition is not ours any more."""
+
+    def take(self, partition: int, records: list[Record], writes: bool) -> Iterable[Output]:
+        """Work on records of a partition; without `writes` for the state alone."""
+
+    def note(self, partition: int) -> str:
+        """What the next owner has to know."""
+
+
+class StageStatus(msgspec.Struct):
+    """How a stage stands.
+
+    Attributes:
+        partitions: that are ours.
+        commits: transactions committed.
+        aborts: and given up.
+        lag: records not read yet, of our partitions; None until it was asked.
+        rebuild_s: what the last rebuild of state took.
+        rebuilt: records read for it.
+    """
+
+    partitions: list[int] = msgspec.field(default_factory=list)
+    commits: int = 0
+    aborts: int = 0
+    lag: int | None = None
+    rebuild_s: float = 0.0
+    rebuilt: int = 0
+
+
+class _Place(msgspec.Struct):
+    """A partition: from where on it writes, and what comes next."""
+
+    writes_from: int
+    next: int
+    assigned_at: float
+    read: int = 0
+    dirty: bool = False
+    rebuilding: bool = False
+
+
+class Stage:
+    """Runs a handler over a topic until it is over or lost.
+
+    Args:
+        broker: the cluster.
+        topic: to be read.
+        group: of the consumers.
+        instance: this process's place in it.
+        handler: does the work.
+        status: is kept up to date.
+        commit_s: see `COMMIT_S`.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        group: str,
+        instance: str,
+        handler: Handler,
+        status: StageStatus,
+        *,
+        commit_s: float = COMMIT_S,
+    ) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._instance = instance
+        self._handler = handler
+        self._status = status
+        self._commit_s = commit_s
+        self._places: dict[int, _Place] = {}
+        self._begun: float | None = None
+        self._is_over: Callable[[], bool] = lambda: False
+        self._lost = False
+        self._lag_at = 0.0
+        self._producer = Producer(
+            broker.config(
+                **PRODUCER, transactional_id=f"{group}-{instance}", transaction_timeout_ms=TRANSACTION_MS
+            )
+        )
+        self._consumer = Consumer(
+            broker.config(
+                group_id=group,
+                group_instance_id=instance,
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                partition_assignment_strategy="cooperative-sticky",
+                session_timeout_ms=SESSION_MS,
+                heartbeat_interval_ms=SESSION_MS // 4,
+                fetch_wait_max_ms=100,
+                queued_max_messages_kbytes=65536,
+            )
+        )
+
+    def run(self, is_over: Callable[[], bool]) -> None:
+        """Work until it is over.
+
+        Raises:
+            FencedError: another process has this one's place.
+            TransportError: the stage is lost; a new one goes on from what is committed.
+        """
+        self._is_over = is_over
+        try:
+            self._patiently(lambda: self._producer.init_transactions(5.0))
+            self._consumer.subscribe(
+                [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            while not is_over():
+                self._round()
+            self._commit()
+        except KafkaException as error:
+            self._lost = True
+            raise self._failure(error.args[0]) from error
+        except BaseException:
+            self._lost = True
+            raise
+        finally:
+            self._close()
+
+    def _measure_lag(self) -> None:
+        """Ask how much is left to read."""
+        lag = 0
+        for partition, place in list(self._places.items()):
+            with suppress(KafkaException):
+                _, end = self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), cached=True
+                )
+                lag += max(0, end - place.next)
+        self._status.lag = lag
+
+    def _round(self) -> None:
+        if time.monotonic() - self._lag_at >= LAG_S:
+            self._lag_at = time.monotonic()
+            self._measure_lag()
+        first = self._consumer.poll(0 if self._begun is not None else 0.1)
+        self._producer.poll(0)
+        messages = [] if first is None else [first, *self._consumer.consume(BATCH - 1, 0)]
+        for partition, records in records_of(messages).items():
+            place = self._places.get(partition)
+            if place is not None:
+                self._take(partition, place, records)
+        if self._begun is not None and (not messages or time.monotonic() - self._begun >= self._commit_s):
+            self._commit()
+
+    def _take(self, partition: int, place: _Place, records: list[Record]) -> None:
+        known = [record for record in records if record.offset < place.writes_from]
+        if known:
+            place.read += len(known)
+            for _ in self._handler.take(partition, known, writes=False):
+                pass
+        new = records[len(known) :] if known else records
+        if place.rebuilding and records[-1].offset >= place.writes_from - 1:
+            place.rebuilding = False
+            self._status.rebuild_s = time.monotonic() - place.assigned_at
+            self._status.rebuilt = place.read
+        place.next = records[-1].offset + 1
+        if not new:
+            return
+        if self._begun is None:
+            self._producer.begin_transaction()
+            self._begun = time.monotonic()
+        place.dirty = True
+        for output in self._handler.take(partition, new, writes=True):
+            self._produce(output)
+
+    def _produce(self, output: Output) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    output.topic,
+                    output.value,
+                    output.key,
+                    partition=output.partition,
+                    timestamp=output.timestamp_ms,
+                    headers=output.headers,
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.05)
+
+    def _commit(self) -> None:
+        """Commit what was consumed and produced since the last time."""
+        if self._begun is None:
+            return
+        offsets = [
+            TopicPartition(self._topic, partition, place.next, metadata=self._handler.note(partition))
+            for partition, place in self._places.items()
+            if place.dirty
+        ]
+        self._patiently(
+            lambda: self._producer.send_offsets_to_transaction(
+                offsets, self._consumer.consumer_group_metadata(), 5.0
+            )
+        )
+        self._patiently(lambda: self._producer.commit_transaction(5.0))
+        self._begun = None
+        self._status.commits += 1
+        for place in self._places.values():
+            place.dirty = False
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        if not assigned:
+            consumer.incremental_assign([])
+            return
+        for place in self._committed(assigned):
+            begin, _ = self._patiently(lambda place=place: consumer.get_watermark_offsets(place, 5.0))  # type: ignore[misc]
+            committed = max(place.offset, begin)
+            note = place.metadata if place.offset >= 0 else None
+            start = max(begin, self._handler.assigned(place.partition, committed, note, begin))
+            self._places[place.partition] = _Place(
+                committed, start, time.monotonic(), rebuilding=start < committed
+            )
+            consumer.incremental_assign([TopicPartition(self._topic, place.partition, start)])
+        self._status.partitions = sorted(self._places)
+
+    def _committed(self, assigned: list[TopicPartition]) -> list[TopicPartition]:
+        """Where each of these partitions stands; waits for a transaction of the last owner to end."""
+
+        def ask() -> list[TopicPartition]:
+            found = self._consumer.committed(
+                [TopicPartition(place.topic, place.partition) for place in assigned], 5.0
+            )
+            for place in found:
+                if place.error is not None:
+                    raise KafkaException(place.error)
+            return found
+
+        return self._patiently(ask)
+
+    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+        # A transaction left open across a rebalance is committed under the new generation: rows would be doubled.
+        if not self._lost:
+            self._commit()
+        self._forget(revoked)
+        consumer.incremental_unassign(revoked)
+
+    def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+        self._forget(lost)
+        self._lost = True
+        raise KafkaException(
+            KafkaError(KafkaError._ASSIGNMENT_LOST, "the group went on without this process")
+        )
+
+    def _forget(self, places: list[TopicPartition]) -> None:
+        for place in places:
+            if self._places.pop(place.partition, None) is not None:
+                self._handler.revoked(place.partition)
+        self._status.partitions = sorted(self._places)
+
+    def _patiently(self, ask: Callable[[], Result]) -> Result:
+        """Ask the broker, and again while it cannot answer."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return ask()
+            except KafkaException as error:
+                found = error.args[0]
+                again = found.retriable() or found.code() in (
+                    KafkaError._TIMED_OUT,
+                    KafkaError._TRANSPORT,
+                    KafkaError.UNSTABLE_OFFSET_COMMIT,
+                )
+                if found.fatal() or found.txn_requires_abort() or not again or time.monotonic() > deadline:
+                    raise
+
+    def _failure(self, error: Any) -> TransportError:
+        # The cause of a fatal error is told through the callback.
+        if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID) and self._broker.was_fenced:
+            return FencedError(
+                "another process has taken this one's place in the group",
+                self._instance,
+                "give each process a KAFKA_INSTANCE of its own",
+            )
+        return self._broker.failure(error)
+
+    def _close(self) -> None:
+        if self._begun is not None:
+            self._status.aborts += 1
+            with suppress(KafkaException):  # Else the coordinator does, when its time is over.
+                self._producer.abort_transaction(2.0)
+        with suppress(KafkaException):
+            self._consumer.close()
+        self._producer.purge()
+        self._producer.flush(0.5)
