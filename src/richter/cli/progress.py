@@ -10,33 +10,43 @@ __all__ = ["Progress", "progress"]
 
 
 class Progress:
-    """Bytes done of bytes to do; does nothing unless a bar is shown."""
+    """What is done of what there is to do; does nothing unless a bar is shown."""
 
     def total(self, size: int) -> None:
-        """Say how many bytes there are."""
+        """Say how much there is."""
 
     def advance(self, size: int) -> None:
-        """Say that some are done."""
+        """Say that some of it is done."""
 
     def close(self) -> None:
         """Take the bar away before the end."""
 
 
 @contextmanager
-def progress(what: str, *, shown: bool = True) -> Iterator[Progress]:
+def progress(what: str, *, shown: bool = True, unit: str = "bytes") -> Iterator[Progress]:
     """Show a bar on standard error where that is a terminal."""
     if not shown or not sys.stderr.isatty():
         yield Progress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        *(
+            (DownloadColumn(), TransferSpeedColumn())
+            if unit == "bytes"
+            else (MofNCompleteColumn(), TextColumn(unit))
+        ),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:

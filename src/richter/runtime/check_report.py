@@ -92,7 +92,7 @@ class CheckReport(msgspec.Struct):
         without_identity: name no connection: duplicates among them cannot be told.
         partitions: number -> its records.
         products: name -> its records.
-        problems: each kind's first.
+        problems: by kind.
         first: earliest event time, ns; None where no record has one.
         last: latest.
         newest: receive time of the newest record, ns; its timestamp where no record has a receive time.

@@ -135,7 +135,7 @@ class Check:
             without_identity=self._without_identity,
             partitions=dict(sorted(partitions.items())),
             products=dict(sorted(self._products.items())),
-            problems=list(self._problems.values()),
+            problems=[problem for _, problem in sorted(self._problems.items())],
             first=min((product.first for product in self._products.values()), default=None),
             last=max((product.last for product in self._products.values()), default=None),
             newest=received,

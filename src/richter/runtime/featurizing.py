@@ -30,6 +30,7 @@ REBUILD_NS: Final = LOOK_BACK_NS + RESENT_NS
 MARK_NS: Final = 30 * 1_000_000_000
 LETTER_BYTES: Final = 256 * 1024
 IDENTITY: Final = b'"conn_id"'
+NO_VALUE: Final = "no value"
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -120,42 +121,51 @@ class Featurizing:
 
     def take(self, partition: int, records: list[Record], writes: bool) -> Iterator[Output]:
         """Rows and letters of records."""
+        for rows, letters in self.work(partition, records, counts=writes):
+            if writes:
+                yield from self._outputs(partition, rows)
+                for record, reason in letters:
+                    yield self._letter(record, reason)
+
+    def work(
+        self, partition: int, records: list[Record], *, counts: bool = True
+    ) -> Iterator[tuple[FeatureRows, list[tuple[Record, str]]]]:
+        """Rows of records, and those that cannot be read with the reason; a block for each run of a kind."""
         own = self._partitions[partition]
         own.pipeline.account = Account()
         kinds = [_kind(record, place, self._in) for place, record in enumerate(records)]
         start = 0
         for kind, group in groupby(kinds):
             stop = start + len(list(group))
-            yield from self._run(partition, own, records[start:stop], kind, start, writes)
+            yield self._run(own, records[start:stop], kind, start)
             start = stop
         own.following = records[-1].offset + 1
-        if writes:
+        if counts:
             own.pipeline.account.lines = len(records)
             self.account.absorb(own.pipeline.account)
 
     def _run(
-        self, partition: int, own: _Partition, run: list[Record], kind: _Kind, start: int, writes: bool
-    ) -> Iterator[Output]:
+        self, own: _Partition, run: list[Record], kind: _Kind, start: int
+    ) -> tuple[FeatureRows, list[tuple[Record, str]]]:
         """Records that follow each other."""
         first = kind.base + start
         data = b"".join([_line(record) for record in run])
         rows = own.pipeline.lines(data, self._in, conn=kind.conn, first_line=first, only=kind.product)
         if len(rows):
             own.reach.add(rows, run[0].offset)
-        letters = own.letters[:]
+        letters = [(run[letter.line - first], letter.reason) for letter in own.letters]
         own.letters.clear()
-        if not writes:
-            return
+        for record in run:
+            if not (record.value or b"").strip():
+                self._count(own, NO_VALUE)
+                letters.append((record, NO_VALUE))
+        return rows, letters
+
+    def _outputs(self, partition: int, rows: FeatureRows) -> Iterator[Output]:
         products = [name.encode() for name in rows.products]
         times = np.where(rows.ts_recv == NO_TIME, rows.ts_event, rows.ts_recv) // 1_000_000
         for value, code, time in zip(encode_rows(rows), rows.product.tolist(), times.tolist(), strict=True):
             yield Output(self._out, value, products[code], time, partition)
-        for letter in letters:
-            yield self._letter(run[letter.line - first], letter.reason)
-        for record in run:
-            if not (record.value or b"").strip():
-                self._count(own, "no value")
-                yield self._letter(record, "no value")
 
     @staticmethod
     def _count(own: _Partition, reason: str) -> None:

@@ -87,6 +87,7 @@ class TopicLog:
             self._log.warning("log_moved_aside", text=f"a feature log of something else is now {aside}")
         self._decoders = {part.partition: FeatureDecoder() for part in state.partitions}
         self._parts: dict[int, _Part] = {}
+        self._ends: dict[int, int] = {}  # Where reading met the end of a partition.
         self._next = {part.partition: 0 for part in state.partitions}
         for path in folder.glob("part-*.parquet"):
             found = _NAME.fullmatch(path.stem)
@@ -103,6 +104,8 @@ class TopicLog:
                 enable_auto_offset_store=False,
                 auto_offset_reset="earliest",
                 isolation_level="read_committed",
+                # Where a partition ends with a transaction's marker, this alone tells that nothing more is to come.
+                enable_partition_eof=True,
                 fetch_wait_max_ms=100,
                 queued_max_messages_kbytes=65536,
             )
@@ -122,7 +125,7 @@ class TopicLog:
         first = self._consumer.poll(timeout_s)
         messages = [] if first is None else [first, *self._consumer.consume(BATCH - 1, 0)]
         try:
-            by_partition = records_of(messages)
+            by_partition = records_of(messages, self._ends)
         except KafkaException as error:
             raise self._broker.failure(error) from error
         now = self._monotonic()
@@ -144,7 +147,10 @@ class TopicLog:
                 )
             except KafkaException as error:
                 raise self._broker.failure(error) from error
-        while not all(self._position(partition) >= offset for partition, offset in ends.items()):
+        while not all(
+            max(self._next[partition], self._ends.get(partition, 0)) >= offset
+            for partition, offset in ends.items()
+        ):
             if self._monotonic() > end:
                 return False
             self.step(0.05)
@@ -184,11 +190,6 @@ class TopicLog:
         part.writer.finish(self._folder / f"part-{partition:03d}-{part.begin:012d}-{end:012d}.parquet")
         self.status.rows += part.writer.rows
         self.status.parts += 1
-
-    def _position(self, partition: int) -> int:
-        """What comes next; markers of transactions are passed over."""
-        (place,) = self._consumer.position([TopicPartition(self._topic, partition)])
-        return max(self._next[partition], place.offset)
 
     def _skip(self, partition: int, begin: int) -> None:
         if self._next[partition]:

@@ -20,7 +20,7 @@ from richter.errors import ConfigError, TransportError
 
 __all__ = ["ANSWER_S", "Broker", "FatalError", "message_error"]
 
-ANSWER_S: Final = 10.0
+ANSWER_S: Final = 5.0
 """So long a broker may take to answer a question."""
 
 _LEVELS: Final = (

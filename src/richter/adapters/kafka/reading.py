@@ -10,7 +10,7 @@ from typing import Final, Literal, Self
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from richter.adapters.kafka.connection import ANSWER_S, Broker, message_error
+from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.adapters.kafka.topics import TRIES, partitions_of
 from richter.domain.ticks import Ns
 from richter.errors import TransportError
@@ -96,8 +96,10 @@ class TopicReader:
             raise self._broker.failure(error) from error
         records = []
         for message in messages:
-            wrong = message_error(message)
+            wrong: KafkaError | None = message.error()
             if wrong is not None and wrong.code() != KafkaError._PARTITION_EOF:
+                if wrong.retriable() and not wrong.fatal():
+                    continue
                 raise self._broker.failure(wrong)
             partition, offset = _place(message)
             if offset < self.positions[partition]:

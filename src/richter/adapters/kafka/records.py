@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 __all__ = ["Record", "records_of"]
 
@@ -39,8 +39,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return {name: value or b"" for name, value in self.message.headers() or ()}
 
 
-def records_of(messages: Iterable[Message]) -> dict[int, list[Record]]:
+def records_of(messages: Iterable[Message], ends: dict[int, int] | None = None) -> dict[int, list[Record]]:
     """The records among what was consumed, by partition, in order.
+
+    Args:
+        messages: consumed.
+        ends: takes partition -> offset where a consumer with `enable.partition.eof` met the end of one.
 
     Raises:
         KafkaException: an error among them that does not pass by itself.
@@ -49,6 +53,10 @@ def records_of(messages: Iterable[Message]) -> dict[int, list[Record]]:
     for message in messages:
         error = message.error()
         if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF and ends is not None:
+                place: Any = message.partition()
+                ends[place] = message.offset() or 0
+                continue
             if error.fatal() or not error.retriable():
                 raise KafkaException(error)
             continue
