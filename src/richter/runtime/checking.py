@@ -12,7 +12,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.adapters.kafka.feature_records import FeatureDecoder
 from richter.adapters.kafka.reading import Start, TopicReader
-from richter.adapters.kafka.topics import FEATURES, RAW, TOPICS
+from richter.adapters.kafka.topics import FEATURES, RAW, TOPICS, partitions_of
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.domain.ticks import NO_TIME, GapCause
@@ -283,7 +283,7 @@ def check(
                 end = time.monotonic() + timeout_s
                 on_wait(found.records)
             if time.monotonic() >= end:
-                broker.cluster()  # Raises, with the reason, where nobody is left to bring anything.
+                partitions_of(broker, [topic])  # Raises where the brokers or the topic have gone.
                 if waiting:
                     break
                 raise TransportError(

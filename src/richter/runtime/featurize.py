@@ -91,9 +91,10 @@ def featurize(
     dead = settings.kafka_topic_prefix + topics.DEAD
     log = structlog.get_logger("richter.featurize")
     broker = Broker(settings, "featurize")
-    _prepare(broker, settings, source, target, dead)
-    warm_up(lambda text: log.info("compiling", text=text))
-    with _instance(settings) as instance, _Ending(minutes) as ending:
+    with _Ending() as ending, _instance(settings) as instance:
+        _prepare(broker, settings, source, target, dead)
+        warm_up(lambda text: log.info("compiling", text=text))
+        ending.after(minutes)
         handler = Featurizing(settings, source, target, dead)
         folder = settings.data_dir / "processed" / "features.parquet"
         done = Featurized(source, target, instance, handler.account, StageStatus(), folder)
@@ -163,8 +164,8 @@ def _instance(settings: Settings) -> Iterator[str]:
 class _Ending:
     """When to end: after some minutes, or at the first signal. A second signal ends at once."""
 
-    def __init__(self, minutes: float | None) -> None:
-        self._end = None if minutes is None else time.monotonic() + minutes * 60
+    def __init__(self) -> None:
+        self._end: float | None = None
         self._stopped = threading.Event()
 
     def __enter__(self) -> _Ending:
@@ -174,6 +175,10 @@ class _Ending:
     def __exit__(self, *_: object) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
+
+    def after(self, minutes: float | None) -> None:
+        """End so many minutes from now."""
+        self._end = None if minutes is None else time.monotonic() + minutes * 60
 
     def is_over(self) -> bool:
         """Whether to end now."""

@@ -31,7 +31,7 @@ from richter.runtime.pipeline import file_connection
 from richter.runtime.replay import Replayed, digest_rows
 from richter.runtime.tick_records import RESENT_NS, Elapsed, TickLine, tick_lines
 
-__all__ = ["Sent", "publish_recordings", "replay_topic"]
+__all__ = ["Sent", "hold", "publish_recordings", "replay_topic"]
 
 READ: Final = 2000
 END_S: Final = 60.0
@@ -291,7 +291,7 @@ def replay_topic(
             )
         replace_log(building, out)
         if topic_out is not None:
-            _hold(broker, topic_out, held, on_records)
+            hold(broker, topic_out, held, on_records)
         return Replayed(
             out=out,
             schema_id=schema_id(),
@@ -304,8 +304,8 @@ def replay_topic(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _hold(broker: Broker, topic: str, folder: Path, on_records: Callable[[int], None]) -> None:
-    """Write down what is committed in a topic of rows."""
+def hold(broker: Broker, topic: str, folder: Path, on_records: Callable[[int], None]) -> None:
+    """Write down what is committed in a topic of rows, as a feature log."""
     log = _Log(folder, topic)
     with TopicReader(broker, topic) as reader:
         decoders = {partition: FeatureDecoder() for partition in reader.begins}

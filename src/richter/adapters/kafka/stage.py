@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from richter.adapters.kafka.connection import Broker
@@ -144,6 +145,7 @@ class Stage:
         self._is_over: Callable[[], bool] = lambda: False
         self._lost = False
         self._lag_at = 0.0
+        self._log = structlog.get_logger("richter.stage")
         self._producer = Producer(
             broker.config(
                 **PRODUCER, transactional_id=f"{group}-{instance}", transaction_timeout_ms=TRANSACTION_MS
@@ -284,6 +286,11 @@ class Stage:
                 committed, start, time.monotonic(), rebuilding=start < committed
             )
             consumer.incremental_assign([TopicPartition(self._topic, place.partition, start)])
+            self._log.info(
+                "assigned",
+                text=f"{self._topic} [{place.partition}] is ours: goes on at {committed}"
+                + (f", reads from {start} for its state" if start < committed else ""),
+            )
         self._status.partitions = sorted(self._places)
 
     def _committed(self, assigned: list[TopicPartition]) -> list[TopicPartition]:
@@ -318,6 +325,7 @@ class Stage:
         for place in places:
             if self._places.pop(place.partition, None) is not None:
                 self._handler.revoked(place.partition)
+                self._log.info("revoked", text=f"{self._topic} [{place.partition}] is not ours any more")
         self._status.partitions = sorted(self._places)
 
     def _patiently(self, ask: Callable[[], Result]) -> Result:
