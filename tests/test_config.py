@@ -1,8 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
+from richter.cli.main import main
 from richter.config import VARIABLES, Given, Settings, description, expectation, resolve
 from richter.errors import ConfigError
 
@@ -136,6 +138,21 @@ def test_a_broken_line_in_dotenv_fails_without_telling_what_it_holds(tmp_path):
         resolve(folder=tmp_path)
 
 
+def test_a_password_is_neither_printed_nor_told_in_an_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD", "hush-hush")
+    (tmp_path / "config.yaml").write_text("kafka_ssl_key_password: [hush-hush]\n")
+
+    with pytest.raises(ConfigError) as raised:
+        resolve(folder=tmp_path)
+    code = main(["config"])
+
+    assert code == 0
+    assert resolve(environ=os.environ).settings.kafka_sasl_password == "hush-hush"
+    told = capsys.readouterr().out
+    assert "kafka_sasl_password" in told and "***" in told
+    assert "hush" not in told + str(raised.value)
+
+
 def test_variables_of_other_programs_are_left_alone():
     assert resolve(environ={"HOME": "/", "KAFKA_HEAP_OPTS": "-Xmx1g"}).settings == Settings()
 
@@ -230,5 +247,5 @@ def test_the_shipped_env_example_holds_known_variables_only(tmp_path):
 
     resolved = resolve(folder=tmp_path)
 
-    assert len(lines) == 5
+    assert len(lines) == 9
     assert resolved.settings.products == ("BTC-USD", "ETH-USD")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -18,11 +19,20 @@ def test_the_pages_are_up_to_date() -> None:
     assert docs.main(["--check"]) == 0
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_documented(name: str) -> None:
+def _leaves() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(richter_command)
+    for name in COMMANDS:
+        command = richter_command.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {below}", leaf) for below, leaf in command.commands.items())
+        else:
+            yield name, command
+
+
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*leaf, id=leaf[0]) for leaf in _leaves()])
+def test_every_command_and_option_is_documented(name: str, command: click.Command) -> None:
     page = (PAGES / "cli.md").read_text()
-    command = richter_command.get_command(click.Context(richter_command), name)
-    assert command is not None
 
     section = page.partition(f"\n## richter {name}\n")[2].partition("\n## ")[0]
 

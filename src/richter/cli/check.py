@@ -7,19 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from richter.cli.command import App, setting, subcommand
+from richter.cli.kafka_text import aligned, messages, printable, span_text
 from richter.errors import ArgumentsError
 
 if TYPE_CHECKING:
+    from richter.adapters.kafka.reading import Start
     from richter.runtime.check_report import CheckReport, Sample
 
 __all__ = ["Wanted", "check_options", "command", "run_check"]
 
-_SAMPLE_LINES = 24
+_SAMPLE_FIELDS = 24
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -96,7 +99,6 @@ _OPTIONS = (
         "richter check --topic ticks.raw --min 100 --since 15m",
         "richter check --topic ticks.features --from latest --timeout 60 --json",
     ),
-    configure_logs=False,
 )
 @check_options
 def command(app: App, wanted: Wanted) -> None:
@@ -123,7 +125,7 @@ def run_check(app: App, wanted: Wanted) -> None:
             clear()
             if not app.as_json and wanted.timeout_s:
                 click.echo(
-                    f"{_messages(records)} so far, waiting up to {wanted.timeout_s:g} s for "
+                    f"{messages(records)} so far, waiting up to {wanted.timeout_s:g} s for "
                     f"{wanted.minimum - records:,} more",
                     err=True,
                 )
@@ -155,23 +157,30 @@ def run_check(app: App, wanted: Wanted) -> None:
         raise SystemExit(1)
 
 
-def _start(wanted: Wanted, now: int) -> Any:
-    from richter.domain.times import parse_time
-
+def _start(wanted: Wanted, now: int) -> Start:
     if wanted.since is None:
-        return wanted.begin or "beginning"
+        return "latest" if wanted.begin == "latest" else "beginning"
     if wanted.begin is not None:
         raise ArgumentsError("--from and --since both say where to begin", None, "give one of them")
     length = _DURATION.fullmatch(wanted.since.strip())
     if length:
         return max(0, now - round(float(length[1]) * _UNITS_S[length[2]] * 1e9))
-    # A bare number would be taken for seconds since 1970.
-    since = None if wanted.since.strip().replace(".", "").isdigit() else parse_time(wanted.since)
-    if since is None:
-        raise ArgumentsError("--since is no time", wanted.since, "give 15m, 2h, 1d or 2026-01-31T12:00:00Z")
-    if since > now:
-        raise ArgumentsError("--since lies in the future", wanted.since, "to count what comes: --from latest")
-    return since
+    try:
+        since = datetime.fromisoformat(wanted.since.strip())
+    except ValueError as error:
+        raise ArgumentsError(
+            "--since is no time", wanted.since, "give 15m, 2h, 1d, 2026-01-31 or 2026-01-31T12:00"
+        ) from error
+    if since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    since_ns = (since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+    if not 0 <= since_ns <= now:
+        raise ArgumentsError(
+            "--since lies before 1970 or in the future",
+            wanted.since,
+            "to count what comes from now on: --from latest",
+        )
+    return since_ns
 
 
 @contextmanager
@@ -196,18 +205,85 @@ def _bar(
 
 
 def _show(found: CheckReport, wanted: Wanted, age_s: float | None) -> None:
-    from richter.cli.report import several
-    from richter.cli.text import table
+    begin = "from now on" if wanted.begin == "latest" else "from the beginning"
+    begin = f"since {wanted.since}" if wanted.since else begin
+    what = {"other": ", counted and not validated", None: ""}.get(found.kind, f" of {found.kind}")
+    click.echo(f"{printable(found.topic)}: {messages(found.records)}{what}, {begin}")
+    rows = [(str(number), each.records, each.begin, each.end) for number, each in found.partitions.items()]
+    click.echo(aligned(("partition", "messages", "begin", "end"), rows))
+    if found.products:
+        click.echo(_product_table(found))
+    if found.without_identity:
+        click.echo(f"  {messages(found.without_identity)} without a connection: duplicates cannot be told")
+    if found.first is not None and found.last is not None:
+        span = span_text((found.last - found.first) / 1e9)
+        click.echo(f"  {_second(found.first)} to {_second(found.last)} UTC, {span}")
+    if age_s is not None:
+        told = f"{span_text(age_s)} ago" if age_s >= 0 else f"{span_text(-age_s)} ahead of this clock"
+        click.echo(f"  the newest came in {told}")
+    if found.sample is not None:
+        _show_sample(found.sample)
+    for problem in found.problems:
+        click.echo(
+            f"✗ {messages(problem.records)}: {problem.kind}, the first in partition {problem.partition} at offset "
+            f"{problem.offset}: {printable(problem.reason)}"
+        )
+    click.echo(_verdict(found, wanted))
+
+
+def _second(ns: int) -> str:
     from richter.domain.times import format_time
 
-    what = {"other": "; such are counted, not validated", None: ""}.get(found.kind, f" of {found.kind}")
-    where = f"since {wanted.since}" if wanted.since else f"from the {wanted.begin or 'beginning'}"
-    where = "from now on" if wanted.begin == "latest" else where
-    click.echo(f"{found.topic}: {_messages(found.records)}{what}, read {where}" if found.kind != "other" else "")
-    del several, table, format_time
+    try:
+        return format_time(ns)[:19]
+    except ValueError:  # A feature row may say anything.
+        return f"{ns} ns"
 
 
-def _messages(number: int) -> str:
-    from richter.cli.report import several
+def _product_table(found: CheckReport) -> str:
+    rows = [
+        (
+            printable(name),
+            each.partition,
+            each.records,
+            _second(each.first),
+            _second(each.last),
+            "" if each.rate_per_s is None else f"{each.rate_per_s:.2f}",
+            each.duplicates,
+            each.out_of_order,
+            ", ".join(f"{number:,} {cause}" for cause, number in sorted(each.gaps.items())) or "none",
+        )
+        for name, each in found.products.items()
+    ]
+    head = ("product", "partition", "messages", "first (UTC)", "last", "per s", "duplicates", "out of order")
+    return aligned((*head, "gaps"), rows, left=(0, len(head)))
 
-    return several(number, "message")
+
+def _show_sample(sample: Sample) -> None:
+    import msgspec
+
+    from richter.domain.times import format_time
+
+    stamp = "" if sample.timestamp_ms is None else f", {format_time(sample.timestamp_ms * 1_000_000)[:23]}Z"
+    key = "no key" if sample.key is None else f"key {printable(sample.key)}"
+    click.echo(f"  the last message, partition {sample.partition}, offset {sample.offset}, {key}{stamp}:")
+    value = sample.value if isinstance(sample.value, dict) else {"": sample.value}
+    for name, cell in list(value.items())[:_SAMPLE_FIELDS]:
+        # What was an object stands here as its text: quoted once more it would be hard to read.
+        nested = isinstance(cell, str) and cell[:1] in ("{", "[")
+        text = str(cell) if nested else msgspec.json.encode(cell).decode()
+        click.echo(f"    {printable(name)}: {printable(text)}" if name else f"    {printable(text)}")
+    if len(value) > _SAMPLE_FIELDS:
+        click.echo(f"    … {len(value) - _SAMPLE_FIELDS} more")
+
+
+def _verdict(found: CheckReport, wanted: Wanted) -> str:
+    here = f"{messages(found.records)} in {printable(found.topic)}"
+    if found.records < wanted.minimum:
+        empty = not any(each.end - each.begin for each in found.partitions.values())
+        why = "no more came" if found.records else "it is empty, none came" if empty else "none came"
+        writer = "is `richter ingest` running?" if found.kind in ("ticks", None) else "is its writer running?"
+        return f"✗ {here}, {wanted.minimum:,} wanted: {why} within {wanted.timeout_s:g} s; {writer}"
+    if found.invalid:
+        return f"✗ {here}, {found.invalid:,} of them invalid"
+    return f"✓ {here} (at least {wanted.minimum:,} wanted)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -51,11 +52,21 @@ def command_line() -> str:
     for name in COMMANDS:
         command = richter_command.get_command(group, name)
         assert command is not None  # COMMANDS lists what there is
-        context = click.Context(
-            command, parent=group, info_name=name, max_content_width=100, help_option_names=["-h", "--help"]
-        )
-        parts.append(f"\n## richter {name}\n\n```text\n{command.get_help(context)}\n```\n")
+        parts += _help(command, name, group)
     return "".join(parts)
+
+
+def _help(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    """A command's help, and that of the commands under it."""
+    context = click.Context(
+        command, parent=parent, info_name=name, max_content_width=100, help_option_names=["-h", "--help"]
+    )
+    yield f"\n## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            leaf = command.get_command(context, below)
+            assert leaf is not None
+            yield from _help(leaf, below, context)
 
 
 def main(arguments: list[str]) -> int:

@@ -22,6 +22,18 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "richter.cli.ingest:command",
         "Record the market's ticks and publish them to Kafka.",
     ),
+    "kafka": (
+        "richter.cli.kafka:command",
+        "Start, stop and look at a Kafka broker on this machine, without Docker.",
+    ),
+    "topics": (
+        "richter.cli.topics:command",
+        "Create the Kafka topics, list them, and say how each is made.",
+    ),
+    "check": (
+        "richter.cli.check:command",
+        "Check a Kafka topic: how many messages, of which products, and what is wrong with them.",
+    ),
     "featurize": (
         "richter.cli.featurize:command",
         "Compute features of ticks on Kafka, exactly once, and keep them in the feature log.",

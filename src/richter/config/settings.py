@@ -140,6 +140,15 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    metrics: Annotated[
+        str | None,
+        Meta(
+            pattern=r"^[^:]*:[0-9]+\Z",
+            title="host:port, or null",
+            description="Where ingest and featurize offer their figures to Prometheus; null is nowhere.",
+        ),
+    ] = None
+
     # The recording and what is kept of it
     rotate_minutes: Annotated[
         Positive, Meta(title="minutes above 0", description="A recording's segment is closed at this age.")
