@@ -13,6 +13,9 @@ SECRET = {"secret": True}  # Of a setting that is never shown.
 ProductId = Annotated[str, Meta(pattern=r"^[A-Z0-9]+(-[A-Z0-9]+)+\Z")]
 Decimals = Annotated[int, Meta(ge=0, le=12)]
 Positive = Annotated[float, Meta(gt=0)]
+Copies = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+\Z")]
+Address = Annotated[str, Meta(pattern=r"^[^:]*:[0-9]+\Z")]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -121,7 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(ge=1, le=1000, title="1 to 1000", description="Partitions of topics that richter creates."),
     ] = 3
     kafka_replication: Annotated[
-        int | None,
+        Copies | None,
         Meta(
             title="copies of a topic, or null",
             description="Copies of topics that richter creates; null is 3 where there are so many brokers, else 1.",
@@ -132,18 +135,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(title="hours above 0", description="How long topics that richter creates keep their records."),
     ] = 168.0
     kafka_instance: Annotated[
-        str | None,
+        Name | None,
         Meta(
-            pattern=r"^[A-Za-z0-9._-]+\Z",
             title="letters, digits, dots and dashes, or null",
             description="This process's place in its group, kept over restarts; null is the host's name and a number.",
         ),
     ] = None
 
     metrics: Annotated[
-        str | None,
+        Address | None,
         Meta(
-            pattern=r"^[^:]*:[0-9]+\Z",
             title="host:port, or null",
             description="Where ingest and featurize offer their figures to Prometheus; null is nowhere.",
         ),

@@ -169,9 +169,10 @@ class Cluster:
     def kill_node(self, node_id: int) -> None:
         """End one broker as a power cut would (SIGKILL), and wait until it is gone."""
         broker = self._broker(node_id)
-        broker.send(signal.SIGKILL)
-        process.until(lambda: _is_gone(broker), _KILL_S)
-        broker.forget()
+        if broker.pid() is not None:
+            broker.send(signal.SIGKILL)
+            process.until(lambda: _is_gone(broker), _KILL_S)
+            broker.forget()
 
     def stop(self, deadline_s: float = STOP_S) -> tuple[Stopped, ...]:
         """Stop the brokers that run: SIGTERM, and SIGKILL for what runs on after the deadline.

@@ -72,7 +72,17 @@ class Broker:
             )
 
     def write(self, layout: Layout, more: Mapping[str, str]) -> None:
-        """Write its settings."""
+        """Write its settings.
+
+        Raises:
+            DataFolderError: Kafka would take the folder for two.
+        """
+        if "," in str(self.folder):
+            raise DataFolderError(
+                "Kafka keeps no data in a folder with a comma in its name",
+                str(self.folder),
+                "choose another with --dir",
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = properties.server_properties(layout, self.node, str(self.folder / "data"), more)
         # They may hold passwords.

@@ -16,6 +16,7 @@ __all__ = [
     "Layout",
     "Node",
     "arrange",
+    "java_options",
     "log_properties",
     "pom",
     "render",
