@@ -13,15 +13,18 @@ unexport UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_INDEX UV_INDEX_URL
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help venv demo test check requirements-check bench chaos soak docs lock clean
+.PHONY: help venv demo kafka test check requirements-check bench chaos soak seed compose-test docs lock clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n "s/^\([a-z-]*\):.*## /\1	/p" $(MAKEFILE_LIST) | expand -t 14
 
 venv: $(VENV)/.synced ## Make or update .venv
 
 demo: $(VENV)/.synced ## A simulated exchange, watched live, offline (ARGS=…)
 	$(BIN)/richter demo $(ARGS)
+
+kafka: $(VENV)/.synced ## A Kafka broker on this machine, without Docker (ARGS=--brokers 3); stop it: richter kafka down
+	$(BIN)/richter kafka up $(ARGS)
 
 test: $(VENV)/.synced ## Run the tests (ARGS=…)
 	$(BIN)/pytest $(ARGS)
@@ -41,11 +44,14 @@ bench: $(VENV)/.synced ## Run the benchmarks (ARGS=…)
 	$(BIN)/uv sync --quiet --locked --inexact --group bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(VENV)/.synced ## A hundred kills and a million broken frames (ARGS=…), written to docs/chaos.md
+chaos: $(VENV)/.synced ## Hundreds of kills and a million broken frames (ARGS=…), written to docs/chaos.md
 	$(BIN)/python -m tests.chaos --out docs/chaos.md $(ARGS)
 
 soak: $(VENV)/.synced ## An hour live against an exchange full of faults (ARGS=…), written to docs/soak.md
 	$(BIN)/python -m tests.soak --out docs/soak.md $(ARGS)
+
+seed: $(VENV)/.synced ## The course's commands, typed in full (SEED_MINUTES=15, ARGS=…), written to docs/seed.md
+	$(BIN)/python -m tests.seed --out docs/seed.md $(ARGS)
 
 docs: $(VENV)/.synced ## Write the generated parts of the documentation
 	$(BIN)/python -m richter.cli.docs

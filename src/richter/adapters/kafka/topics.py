@@ -8,7 +8,14 @@ from typing import Final
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+    TopicMetadata,
+)
 
 from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.config import Settings
@@ -181,9 +188,14 @@ def ensure(
     """As `create`; returns when the topics can be used."""
     wanted = list(names)
     created = create(broker, wanted, settings, partitions=partitions)
-    if created:
-        describe(broker, created)
-    return created
+    admin = broker.admin()
+    for tries_left in reversed(range(TRIES)):
+        known = broker.cluster(admin).topics
+        if all(name in known and _is_led(known[name]) for name in wanted):
+            return created
+        if tries_left:
+            time.sleep(0.1)
+    raise TransportError("the topics cannot be used yet", ", ".join(wanted), "look at the brokers")
 
 
 def partitions_of(broker: Broker, names: Iterable[str]) -> dict[str, int]:
@@ -199,9 +211,9 @@ def partitions_of(broker: Broker, names: Iterable[str]) -> dict[str, int]:
         found = {
             name: len(cluster.topics[name].partitions)
             for name in wanted
-            if name in cluster.topics and cluster.topics[name].error is None
+            if name in cluster.topics and _is_led(cluster.topics[name])
         }
-        if len(found) == len(set(wanted)) and all(found.values()):
+        if len(found) == len(set(wanted)):
             return found
         if not tries_left or not any(name in cluster.topics for name in wanted):
             break
@@ -209,6 +221,15 @@ def partitions_of(broker: Broker, names: Iterable[str]) -> dict[str, int]:
     missing = [name for name in wanted if not found.get(name)]
     raise TransportError(
         "the topic does not exist", missing[0], f"create it: richter topics create {missing[0]}"
+    )
+
+
+def _is_led(topic: TopicMetadata) -> bool:
+    """Whether each partition of a topic has a leader."""
+    return bool(
+        topic.error is None
+        and topic.partitions
+        and all(part.leader >= 0 for part in topic.partitions.values())
     )
 
 
