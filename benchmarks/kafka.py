@@ -18,11 +18,13 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.live import make_frames
+from benchmarks.stream import make_ticks
 from richter.adapters.broker.cluster import Cluster
 from richter.adapters.kafka import topics
 from richter.adapters.kafka.connection import Broker
 from richter.adapters.kafka.producer import PRODUCER, RecordProducer
 from richter.config import Settings
+from richter.domain import ticks as tk
 from richter.protocol.advanced import AdvancedTrade
 from richter.protocol.feed import Feed, Record
 
@@ -42,8 +44,9 @@ def make_lines(products: list[str], n: int) -> list[tuple[bytes, bytes]]:
     feed.connect("bench", 0)
     feed.opened(0)
     lines = []
-    for number, frame in enumerate(make_frames(products, n, 10**9)):
-        for action in feed.receive(frame, 1_764_547_200 * 10**9 + number * 10**6, number * 1000):
+    frames = make_frames(products, n, 10**9)[1:]  # But for the heartbeat.
+    for frame, ts_event in zip(frames, make_ticks(n)[:, tk.TS_EVENT].tolist(), strict=True):
+        for action in feed.receive(frame, ts_event + 10**7, ts_event):
             if isinstance(action, Record):
                 lines.append((action.product_id.encode(), action.line.rstrip(b"\n")))
     return lines
@@ -78,7 +81,7 @@ class Bench:
         for key, line in lines:
             while not send(producer, key, line):
                 producer.poll(0.01)
-            producer.poll()
+            producer.poll(0)
         assert producer.close(60) == 0
 
     @contextmanager
@@ -112,7 +115,7 @@ class Bench:
 
 
 def send(producer: RecordProducer, key: bytes, line: bytes) -> bool:
-    return producer.send(key, line, headers=[("schema", b"richter.tick/1")], acknowledged=lambda: None)
+    return producer.send(key, line, time.time_ns() // 1_000_000, headers=[("schema", b"richter.tick/1")], acknowledged=lambda: None)
 
 
 def cpu_s(processes: list[subprocess.Popen[bytes]]) -> float:
