@@ -77,4 +77,4 @@ def _show(ran: Ran) -> None:
     if ran.published is not None:
         click.echo(f"  {ran.published.published:>9,}  published to {ran.published.topic}")
         if ran.published.refused:
-            click.echo(f"  {ran.published.refused:>9,}  too large for a record, kept as dead letters")
+            click.echo(f"  {ran.published.refused:>9,}  too large for a record or unreadable, kept as dead letters")

@@ -133,7 +133,7 @@ def run_publish(app: App, raw: list[str], topic: str, speed: float | None) -> No
 
         click.echo(f"{several(sent.files, 'file')} -> {several(sent.records, 'record')} in {sent.topic}")
         parts = [(number, f"lines without ticks: {kind}") for kind, number in sorted(sent.unread.items())]
-        parts += [(sent.too_large, "lines too large for a record, left out")]
+        parts += [(sent.too_large, "lines too large for a record, kept as dead letters")]
         parts += [(sent.restarts, "producers that failed, and sent again what was not acknowledged")]
         for number, what in parts:
             if number:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import threading
@@ -17,10 +18,12 @@ import structlog
 
 from richter.adapters.kafka import topics
 from richter.adapters.kafka.connection import Broker
+from richter.adapters.kafka.feature_records import FeatureDecoder
+from richter.adapters.kafka.reading import TopicReader
 from richter.adapters.kafka.stage import FencedError, Stage, StageStatus
 from richter.adapters.recording.lock import FolderLock
 from richter.config import Settings
-from richter.errors import DataFolderError, RichterError, TransportError
+from richter.errors import DataFolderError, RichterError, SchemaMismatchError, TransportError
 from richter.runtime.featurizing import Featurizing
 from richter.runtime.pipeline import Account
 from richter.runtime.topic_log import TopicLog, TopicLogStatus
@@ -32,6 +35,8 @@ AGAIN_S: Final = 2.0
 LOCK_S: Final = 2.0
 DRAIN_S: Final = 60.0
 SLOTS: Final = 64
+YOUNG: Final = 50_000
+"""Objects between two looks of the garbage collector: a batch makes many, and none in a circle."""
 GROUP: Final = "featurize"
 
 
@@ -85,6 +90,7 @@ def featurize(
     Raises:
         TransportError: at the start no broker answers; later, another process has this one's place.
         ArgumentsError: the topics have different numbers of partitions.
+        SchemaMismatchError: the topic of rows holds something else.
     """
     source = topic_in or settings.kafka_topic_prefix + topics.RAW
     target = topic_out or settings.kafka_topic_prefix + topics.FEATURES
@@ -94,6 +100,8 @@ def featurize(
     with _Ending() as ending, _instance(settings) as instance:
         _prepare(broker, settings, source, target, dead)
         warm_up(lambda text: log.info("compiling", text=text))
+        gc.freeze()
+        gc.set_threshold(YOUNG)
         ending.after(minutes)
         handler = Featurizing(settings, source, target, dead)
         folder = settings.data_dir / "processed" / "features.parquet"
@@ -103,6 +111,8 @@ def featurize(
 
         def is_over() -> bool:
             nonlocal shown
+            if done.stage.partitions:
+                done.trouble = ""
             if time.monotonic() - shown >= 0.5:
                 shown = time.monotonic()
                 on_show(done)
@@ -122,8 +132,6 @@ def featurize(
                     log.warning("stage_lost", text=f"{error.fact}; going on from what is committed")
                     ending.wait(AGAIN_S)
                     handler = Featurizing(settings, source, target, dead, handler.account)
-                else:
-                    done.trouble = ""
         finally:
             if keeper is not None:
                 keeper.close()
@@ -139,6 +147,21 @@ def _prepare(broker: Broker, settings: Settings, source: str, target: str, dead:
     for name in created:
         log.info("topic_created", text=f"created the topic {name}", topic=name)
     topics.same_partitions(broker, source, target)
+    _check_rows(broker, target)
+
+
+def _check_rows(broker: Broker, topic: str) -> None:
+    """Refuse a topic whose oldest row is none of this version's: no reader could make sense of both."""
+    with TopicReader(broker, topic) as reader:
+        while not reader.at_end():
+            values = [message.value() for message in reader.read(1)]
+            try:
+                if FeatureDecoder().decode(value for value in values if value is not None):
+                    return
+            except SchemaMismatchError as error:
+                raise SchemaMismatchError(
+                    error.fact, topic, "make the topic anew, or give another --topic_out"
+                ) from error
 
 
 @contextmanager
@@ -237,7 +260,7 @@ class _LogKeeper:
                 return None
 
     def _keep(self) -> None:
-        log = TopicLog(self._broker, self._topic, self._done.folder)
+        log = TopicLog(self._broker, self._topic, self._done.folder, self._done.log)
         try:
             self._done.log, self._done.log_trouble = log.status, ""
             while not self._stopped.is_set():

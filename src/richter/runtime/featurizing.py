@@ -15,11 +15,14 @@ import msgspec
 import numpy as np
 
 from richter.adapters.kafka.feature_records import encode_rows
+from richter.adapters.kafka.producer import MESSAGE_BYTES
 from richter.adapters.kafka.records import Record
 from richter.adapters.kafka.stage import Output
 from richter.config import Settings
 from richter.domain.ticks import NO_TIME
+from richter.engine.engine import Block
 from richter.engine.rows import FeatureRows
+from richter.protocol.decoder import TickBlock
 from richter.runtime.catching_up import LOOK_BACK_NS
 from richter.runtime.pipeline import Account, Letter, Pipeline
 from richter.runtime.tick_records import RESENT_NS
@@ -29,8 +32,12 @@ __all__ = ["Featurizing"]
 REBUILD_NS: Final = LOOK_BACK_NS + RESENT_NS
 MARK_NS: Final = 30 * 1_000_000_000
 LETTER_BYTES: Final = 256 * 1024
+ROW_BYTES: Final = MESSAGE_BYTES - 4096
+"""Of a row's record: a connection's name may be of any length."""
+NUMBER_DIGITS: Final = 18
 IDENTITY: Final = b'"conn_id"'
 NO_VALUE: Final = "no value"
+TOO_LARGE: Final = "the row is too large for a record"
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -68,11 +75,31 @@ class _Reach:
 
 
 class _Partition:
+    """A partition's state.
+
+    Attributes:
+        letters: of the last run.
+        lines: of its rows, by number.
+        following: the offset that comes next.
+    """
+
     def __init__(self, settings: Settings, following: int) -> None:
         self.letters: list[Letter] = []
-        self.pipeline = Pipeline(settings, on_letter=self.letters.append)
+        self.lines: list[int] = []
+        self.pipeline = Pipeline(settings, on_letter=self.letters.append, on_block=self._on_block)
         self.reach = _Reach()
         self.following = following
+
+    def _on_block(self, ticks: TickBlock, made: Block) -> None:
+        self.lines = ticks.origin[made.accepted(), 2].tolist()
+
+
+class _Made(NamedTuple):
+    """What a run of records became: rows, the record of each, and what cannot be read with the reason."""
+
+    rows: FeatureRows
+    sources: list[Record]
+    letters: list[tuple[Record, str]]
 
 
 class Featurizing:
@@ -106,7 +133,7 @@ class Featurizing:
 
     def assigned(self, partition: int, committed: int, note: str | None, begin: int) -> int:
         """A partition's state begins empty, that far back that nothing is missing at `committed`."""
-        start = begin if note is None or not note.isdigit() else min(int(note), committed)
+        start = begin if note is None or not note.isdecimal() else min(int(note), committed)
         self._partitions[partition] = _Partition(self._settings, start)
         return start
 
@@ -121,16 +148,18 @@ class Featurizing:
 
     def take(self, partition: int, records: list[Record], writes: bool) -> Iterator[Output]:
         """Rows and letters of records."""
-        for rows, letters in self.work(partition, records, counts=writes):
+        for made in self._work(partition, records, counts=writes):
             if writes:
-                yield from self._outputs(partition, rows)
-                for record, reason in letters:
-                    yield self._letter(record, reason)
+                yield from self._outputs(partition, made)
 
     def work(
-        self, partition: int, records: list[Record], *, counts: bool = True
+        self, partition: int, records: list[Record]
     ) -> Iterator[tuple[FeatureRows, list[tuple[Record, str]]]]:
         """Rows of records, and those that cannot be read with the reason; a block for each run of a kind."""
+        for made in self._work(partition, records, counts=True):
+            yield made.rows, made.letters
+
+    def _work(self, partition: int, records: list[Record], *, counts: bool) -> Iterator[_Made]:
         own = self._partitions[partition]
         own.pipeline.account = Account()
         kinds = [_kind(record, place, self._in) for place, record in enumerate(records)]
@@ -144,9 +173,7 @@ class Featurizing:
             own.pipeline.account.lines = len(records)
             self.account.absorb(own.pipeline.account)
 
-    def _run(
-        self, own: _Partition, run: list[Record], kind: _Kind, start: int
-    ) -> tuple[FeatureRows, list[tuple[Record, str]]]:
+    def _run(self, own: _Partition, run: list[Record], kind: _Kind, start: int) -> _Made:
         """Records that follow each other."""
         first = kind.base + start
         data = b"".join([_line(record) for record in run])
@@ -156,16 +183,27 @@ class Featurizing:
         letters = [(run[letter.line - first], letter.reason) for letter in own.letters]
         own.letters.clear()
         for record in run:
-            if not (record.value or b"").strip():
+            if not record.value or record.value.isspace():
                 self._count(own, NO_VALUE)
                 letters.append((record, NO_VALUE))
-        return rows, letters
+        return _Made(rows, [run[line - first] for line in own.lines], letters)
 
-    def _outputs(self, partition: int, rows: FeatureRows) -> Iterator[Output]:
+    def _outputs(self, partition: int, made: _Made) -> Iterator[Output]:
+        rows = made.rows
         products = [name.encode() for name in rows.products]
         times = np.where(rows.ts_recv == NO_TIME, rows.ts_event, rows.ts_recv) // 1_000_000
-        for value, code, time in zip(encode_rows(rows), rows.product.tolist(), times.tolist(), strict=True):
-            yield Output(self._out, value, products[code], time, partition)
+        for value, code, time, source in zip(
+            encode_rows(rows), rows.product.tolist(), times.tolist(), made.sources, strict=True
+        ):
+            if len(value) > ROW_BYTES:
+                self._count(self._partitions[partition], TOO_LARGE)
+                yield self._letter(source, TOO_LARGE)
+                continue
+            # Brokers refuse what lies ahead of their clock; this record's own time they have taken.
+            time_ms = max(0, min(time, source.timestamp_ms))
+            yield Output(self._out, value, products[code], time_ms, partition)
+        for record, reason in made.letters:
+            yield self._letter(record, reason)
 
     @staticmethod
     def _count(own: _Partition, reason: str) -> None:
@@ -184,7 +222,7 @@ class Featurizing:
         return Output(
             self._dead,
             value[:LETTER_BYTES],
-            record.key,
+            record.key and record.key[:LETTER_BYTES],
             record.timestamp_ms,
             headers=[(name, str(each).encode()) for name, each in told.items()],
         )
@@ -210,7 +248,7 @@ def _kind(record: Record, place: int, topic: str) -> _Kind:
     if value is None or IDENTITY not in value:
         headers = record.headers
         conn, number = headers.get("connection"), headers.get("sequence")
-        if conn and number and number.isdigit():
+        if conn and number and number.isdigit() and len(number) <= NUMBER_DIGITS:
             # A line with several products stands in the topic once for each.
             key = record.key
             product = None if key is None else key.decode(errors="replace")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -49,7 +49,7 @@ class PublishStatus(msgspec.Struct):
         topic: the topic.
         published: records acknowledged in this run.
         outstanding: sent and not acknowledged.
-        refused: too large for a record; they are in the dead-letter file.
+        refused: lines too large for a record or without a readable tick; they are in the dead-letter file.
         restarts: producers that failed.
         trouble: why nothing is published at the moment; empty while all is well.
         left: lines that wait in the recording; known at the end.
@@ -73,7 +73,14 @@ class _Sent(msgspec.Struct, frozen=True, gc=False):
 class _Stream:
     """One product's way from the recording to the topic."""
 
-    def __init__(self, folder: Path, product_id: str, position: Position | None, decoder: Decoder) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        product_id: str,
+        position: Position | None,
+        decoder: Decoder,
+        refuse: Callable[[str, bytes, str], None],
+    ) -> None:
         self.product_id = product_id
         self.acked = position
         self.acked_elapsed = Elapsed()
@@ -81,14 +88,16 @@ class _Stream:
         self.is_blocked = False
         self._folder = folder
         self._decoder = decoder
-        self._tail = Tail(folder, product_id, position)
+        self._refuse = refuse
+        self._seen = Position("", 0)
+        self._tail: Tail | None = None
         self.rewind()
 
     def rewind(self) -> None:
         """Go back to what is acknowledged."""
+        self.close()
         self.sent: deque[_Sent] = deque()
         self.elapsed = Elapsed(self.acked_elapsed.ns, self.acked_elapsed.last)
-        self._tail.close()
         self._tail = Tail(self._folder, self.product_id, self.acked)
         self._chunk: Chunk | None = None
         self._lines: Iterator[TickLine] = iter(())
@@ -96,19 +105,23 @@ class _Stream:
 
     @property
     def missed(self) -> list[str]:
+        """Segments whose rest cannot be read any more."""
+        assert self._tail is not None
         return self._tail.missed
 
     def following(self) -> TickLine | None:
         """The line to send next; None when there is none at the moment."""
+        assert self._tail is not None
         while self._next is None:
             self._next = next(self._lines, None)
             if self._next is None:
-                self._skip_to_end()
+                if self._chunk is not None:
+                    self._pass_to(self._chunk.end)
                 self._chunk = self._tail.read()
                 if self._chunk is None:
                     return None
-                block = self._decoder.decode(self._chunk.data, file_conn=f"file:{self._chunk.segment}")
-                self._lines = tick_lines(block, self._chunk.data, self._decoder.state, self._chunk.segment)
+                self._pass_to(Position(self._chunk.segment, self._chunk.offset))
+                self._lines = self._decode(self._chunk)
         return self._next
 
     def sends(self, line: TickLine) -> None:
@@ -141,16 +154,24 @@ class _Stream:
         return lines
 
     def close(self) -> None:
-        self._tail.close()
+        """Let go of the file."""
+        if self._tail is not None:
+            self._tail.close()
 
-    def _skip_to_end(self) -> None:
-        """What follows the last tick of a chunk needs no acknowledgement."""
-        if self._chunk is None:
-            return
+    def _decode(self, chunk: Chunk) -> Iterator[TickLine]:
+        block = self._decoder.decode(chunk.data, file_conn=f"file:{chunk.segment}")
+        if chunk.end > self._seen:  # What is read again was refused before.
+            self._seen = chunk.end
+            for rejected in block.rejected:
+                self._refuse(rejected.reason, rejected.data, chunk.segment)
+        return tick_lines(block, chunk.data, self._decoder.state, chunk.segment)
+
+    def _pass_to(self, place: Position) -> None:
+        """Between the last tick before `place` and it lies nothing that needs an acknowledgement."""
         if self.sent:
-            self.sent[-1] = msgspec.structs.replace(self.sent[-1], end=self._chunk.end)
+            self.sent[-1] = msgspec.structs.replace(self.sent[-1], end=place)
         else:
-            self.acked = self._chunk.end
+            self.acked = place
 
 
 class Publisher:
@@ -182,8 +203,17 @@ class Publisher:
         self._saved_at = 0.0
         self._heard = 0.0, 0  # When the broker acknowledged something last, and how much it had by then.
         self._failure: BaseException | None = None
+        self._saved: dict[str, Position | None] | None = None
+        self._troubles: dict[str, str] = {}  # What keeps us from publishing -> why.
+        self._told: set[str] = set()
         known = load_published(folder)
-        known = known if known is not None and known.topic == self._topic else None
+        if known is not None and known.topic != self._topic:
+            self._log.warning(
+                "another_topic",
+                text=f"the recording so far went to {known.topic}; {self._topic} gets what comes from now on: "
+                f"`richter replay --to {self._topic}` sends the rest",
+            )
+            known = None
         recorded = {segment.product_id for segment in list_segments(folder) if segment.product_id}
         positions: dict[str, Position | None] = {
             # What was recorded before anyone published counts as done: `richter replay --to` sends it.
@@ -194,7 +224,8 @@ class Publisher:
         }
         self._cluster = known.cluster if known is not None else ""
         self._streams = [
-            _Stream(folder, product, position, self._decoder) for product, position in positions.items()
+            _Stream(folder, product, position, self._decoder, self._refuse)
+            for product, position in positions.items()
         ]
         self._save()
         self._thread = threading.Thread(target=self._run, name="publish")
@@ -215,8 +246,8 @@ class Publisher:
 
     @property
     def positions(self) -> dict[str, Position]:
-        """Product -> from where on its lines are still needed."""
-        return {stream.product_id: stream.acked or Position("", 0) for stream in self._streams}
+        """Product -> from where on its lines are still needed, by the note: a crash goes back to it."""
+        return {product: place or Position("", 0) for product, place in (self._saved or {}).items()}
 
     def take(self, lines: bytes, source: str, now: Ns) -> None:
         """There is more in the recording."""
@@ -229,11 +260,15 @@ class Publisher:
         """Publish what is recorded, for ten seconds at most and only if a broker answers, and stop.
 
         Raises:
-            DataFolderError: the note could not be written.
+            Whatever ended publishing before.
         """
         self._end = time.monotonic() + AT_THE_END_S
         self._wake.set()
-        self._thread.join()
+        try:
+            self._thread.join()
+        except BaseException:  # A second Ctrl+C.
+            self._end = 0.0
+            raise
         self.status.left = sum(stream.waiting() for stream in self._streams)
         for stream in self._streams:
             stream.close()
@@ -248,7 +283,7 @@ class Publisher:
                     self._session()
                     break
                 except TransportError as error:
-                    self._note(error.fact, error.fix)
+                    self._stuck("broker", error.fact, error.fix)
                     if self._end is not None:
                         break
                     self._wait(AGAIN_S)
@@ -256,6 +291,7 @@ class Publisher:
         except BaseException as error:  # Raised again by whoever closes.
             self._failure = error
             self._log.error("publishing_ended", text=str(error))
+            self._troubles = {"failure": str(error)}
             self.status.trouble = str(error)
 
     def _session(self) -> None:
@@ -267,8 +303,6 @@ class Publisher:
         self._meet_the_cluster()
         for stream in self._streams:
             stream.rewind()
-            for name in stream.missed:
-                self._log.error("segment_missing", text=f"{name} was deleted before it was published")
         producer = RecordProducer(self._broker, self._topic)
         self._heard = time.monotonic(), self.status.published
         try:
@@ -292,12 +326,12 @@ class Publisher:
         now = time.monotonic()
         if producer.outstanding and self.status.published == self._heard[1]:
             if now - self._heard[0] > SILENCE_S:
-                self._note(f"the broker has acknowledged nothing for {SILENCE_S:g} s")
+                self._stuck("broker", f"the broker has acknowledged nothing for {SILENCE_S:g} s")
         else:
             self._heard = now, self.status.published
-            if self.status.trouble:
-                self._log.info("publishing", text=f"publishing to {self._topic} again")
-                self.status.trouble = ""
+            self._freed("broker")
+        for stream in self._streams:
+            self._tell_missed(stream)
         if sent:
             return False
         if producer.outstanding:
@@ -323,8 +357,7 @@ class Publisher:
             except TooLargeError:
                 if stream.sent:  # In its turn, when all before it has arrived.
                     break
-                self._dead.add("too large for a record", line.value, source=str(self._folder), line=0)
-                self.status.refused += 1
+                self._refuse("too large for a record", line.value, line.source)
                 stream.sends(line)
                 stream.acknowledged()
                 continue
@@ -348,7 +381,7 @@ class Publisher:
     def _is_save_due(self) -> bool:
         if time.monotonic() - self._saved_at >= SAVE_S:
             return True
-        return any(
+        return "note" not in self._troubles and any(
             stream.acked_elapsed.ns - stream.saved_ns > RESENT_NS // 2
             or (stream.is_blocked and not stream.sent)
             for stream in self._streams
@@ -357,25 +390,47 @@ class Publisher:
     def _save(self) -> None:
         positions = {stream.product_id: stream.acked for stream in self._streams}
         self._saved_at = time.monotonic()
-        if positions == self._saved_positions:
+        if positions == self._saved:
             return
-        reached = [stream.acked_elapsed.ns for stream in self._streams]
         try:
             save_published(self._folder, Published(self._topic, self._cluster, positions))
         except DataFolderError as error:
-            if self._saved_positions is None:
+            if self._saved is None:
                 raise
-            self._note(error.fact, error.fix)
+            self._stuck("note", error.fact, error.fix)
             return
-        self._saved_positions = positions
-        for stream, ns in zip(self._streams, reached, strict=True):
-            stream.saved_ns = ns
+        self._freed("note")
+        self._saved = positions
+        for stream in self._streams:
+            stream.saved_ns = stream.acked_elapsed.ns
 
-    def _note(self, trouble: str, fix: str = "") -> None:
-        if trouble != self.status.trouble:
-            told = f"{trouble}; recording goes on" + (f"; {fix}" if fix else "")
-            self._log.warning("not_published", text=told)
-            self.status.trouble = trouble
+    def _refuse(self, reason: str, line: bytes, segment: str) -> None:
+        self._dead.add(reason, line, source=self._folder / segment)
+        self.status.refused += 1
+
+    def _tell_missed(self, stream: _Stream) -> None:
+        for name in stream.missed:
+            self._log.error(
+                "segment_missing",
+                text=f"{name} is gone or cannot be read: what was not published of it is not on {self._topic}",
+            )
+        stream.missed.clear()
+
+    def _stuck(self, what: str, why: str, fix: str = "") -> None:
+        """Something keeps us from publishing; the same thing is told once."""
+        self._troubles[what] = self.status.trouble = why
+        kind = why.split(" (")[0]  # In brackets is what a client says: another address at each try.
+        if kind not in self._told:
+            self._told.add(kind)
+            self._log.warning("not_published", text=f"{why}; recording goes on" + (f"; {fix}" if fix else ""))
+
+    def _freed(self, what: str) -> None:
+        if self._troubles.pop(what, None) is None:
+            return
+        self.status.trouble = next(iter(self._troubles.values()), "")
+        if not self._troubles:
+            self._told.clear()
+            self._log.info("publishing", text=f"publishing to {self._topic} again")
 
     def _is_over(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end
@@ -385,5 +440,3 @@ class Publisher:
         while self._end is None and (left := end - time.monotonic()) > 0:
             self._wake.wait(min(left, IDLE_S * 4))
             self._wake.clear()
-
-    _saved_positions: dict[str, Position | None] | None = None

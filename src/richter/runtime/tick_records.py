@@ -51,6 +51,7 @@ class TickLine(msgspec.Struct, frozen=True, gc=False):
         value: the line, without its newline.
         timestamp_ms: receive time, else event time: topics are cleared by it.
         headers: schema, connection, sequence, source.
+        source: where the line comes from.
         ts_event: of its last tick.
         end: of the line with its newline, in the block's bytes.
     """
@@ -59,6 +60,7 @@ class TickLine(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     timestamp_ms: int
     headers: list[tuple[str, str | bytes | None]]
+    source: str
     ts_event: Ns
     end: int
 
@@ -80,12 +82,10 @@ def tick_lines(
     connections = [name.encode() for name in names.conn_ids]
     ticks, origin = block.ticks, block.origin
     product, line = ticks[:, tk.PRODUCT], origin[:, 2]
-    changed = np.empty(
-        len(ticks), np.bool_
-    )  # A tick after which its line, or its product's share of it, is over.
-    changed[:-1] = (line[1:] != line[:-1]) | (product[1:] != product[:-1])
-    changed[-1] = True
-    last = np.flatnonzero(changed)
+    # A line's last tick of each product; a line may name a product twice.
+    share = line * len(products) + product
+    _, back = np.unique(share[::-1], return_index=True)
+    last = np.sort(len(share) - 1 - back)
     told = source.encode()
     for code, conn, frame, event, recv, start, end in zip(
         product[last].tolist(),
@@ -107,6 +107,7 @@ def tick_lines(
                 ("sequence", b"%d" % frame),
                 ("source", told),
             ],
+            source,
             event,
             end + 1,
         )

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from richter.adapters.kafka.connection import Broker
+from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.adapters.kafka.feature_records import FeatureDecoder
 from richter.adapters.kafka.records import Record, records_of
 from richter.adapters.kafka.topics import describe
@@ -61,6 +61,7 @@ class TopicLog:
         broker: the cluster.
         topic: of feature rows.
         folder: of the log; one that is not of this topic is moved aside.
+        status: to go on with.
         monotonic: s.
 
     Attributes:
@@ -72,7 +73,13 @@ class TopicLog:
     """
 
     def __init__(
-        self, broker: Broker, topic: str, folder: Path, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        broker: Broker,
+        topic: str,
+        folder: Path,
+        status: TopicLogStatus | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         (state,) = describe(broker, [topic])
         self._broker = broker
@@ -80,7 +87,7 @@ class TopicLog:
         self._folder = folder
         self._monotonic = monotonic
         self._log = structlog.get_logger("richter.features")
-        self.status = TopicLogStatus()
+        self.status = status or TopicLogStatus()
         self._source = f"{topic}/{state.topic_id}"
         aside = open_log(folder, self._source)
         if aside is not None:
@@ -102,7 +109,7 @@ class TopicLog:
                 group_id=f"{topic}-log",  # Asked for, and never used: no offset is committed.
                 enable_auto_commit=False,
                 enable_auto_offset_store=False,
-                auto_offset_reset="earliest",
+                auto_offset_reset="error",  # Rows that are gone are told of by the next start, which comes at once.
                 isolation_level="read_committed",
                 # Where a partition ends with a transaction's marker, this alone tells that nothing more is to come.
                 enable_partition_eof=True,
@@ -143,7 +150,7 @@ class TopicLog:
         for partition in self._next:
             try:
                 _, ends[partition] = self._consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, partition), max(0.1, end - self._monotonic())
+                    TopicPartition(self._topic, partition), min(ANSWER_S, deadline_s)
                 )
             except KafkaException as error:
                 raise self._broker.failure(error) from error

@@ -34,7 +34,8 @@ from richter.runtime.tick_records import RESENT_NS, Elapsed, TickLine, tick_line
 __all__ = ["Sent", "hold", "publish_recordings", "replay_topic"]
 
 READ: Final = 2000
-END_S: Final = 60.0
+SILENCE_S: Final = 60.0
+SERVE_S: Final = 0.1
 
 
 class Sent(msgspec.Struct):
@@ -45,7 +46,7 @@ class Sent(msgspec.Struct):
         files: read.
         records: acknowledged.
         unread: lines that hold no tick, by the reason.
-        too_large: lines too large for a record.
+        too_large: lines too large for a record, in the dead-letter file.
         restarts: producers that failed; what they had not acknowledged was sent again.
     """
 
@@ -60,71 +61,78 @@ class Sent(msgspec.Struct):
 class _Way:
     """Lines on their way: a producer, and what it has not acknowledged, to be sent again when it fails."""
 
-    def __init__(self, broker: Broker, sent: Sent) -> None:
+    def __init__(self, broker: Broker, sent: Sent, dead: DeadLetters) -> None:
         self._broker = broker
         self._sent = sent
+        self._dead = dead
         self._pending: dict[bytes, deque[tuple[int, TickLine]]] = {}
+        self._unsent: deque[TickLine] = deque()  # Of what is pending, what the producer has not got yet.
         self._elapsed: dict[bytes, Elapsed] = {}
         self._producer = RecordProducer(broker, sent.topic)
+        self._heard = time.monotonic(), 0
 
     def send(self, line: TickLine) -> None:
-        """Send a line; waits for room."""
-        pending = self._pending.setdefault(line.key, deque())
-        elapsed = self._elapsed.setdefault(line.key, Elapsed()).add(line.ts_event)
-        while pending and elapsed - pending[0][0] > RESENT_NS:
-            self._poll(0.01)
-        try:
-            self._produce(line, pending)
-        except TooLargeError:
-            self._sent.too_large += 1
-            return
-        pending.append((elapsed, line))
-        self._producer.poll()
-
-    def close(self) -> None:
-        """Wait until everything is acknowledged, as long as it comes in.
+        """Send a line; waits for room.
 
         Raises:
-            TransportError: nothing comes in any more.
+            TransportError: nothing is acknowledged any more.
         """
-        heard, left = time.monotonic(), self._left()
-        while left:
-            self._poll(0.1)
-            if self._left() < left:
-                heard, left = time.monotonic(), self._left()
-            elif time.monotonic() - heard > END_S:
-                self.drop()
-                raise TransportError(
-                    f"{left:,} records are not acknowledged, and nothing came in for {END_S:g} s",
-                    self._sent.topic,
-                    "look at the brokers, and start again",
-                )
-        self._producer.close()
+        pending = self._pending.setdefault(line.key, deque())
+        elapsed = self._elapsed.setdefault(line.key, Elapsed()).add(line.ts_event)
+        while self._unsent or (pending and elapsed - pending[0][0] > RESENT_NS):
+            self.serve(0.01)
+        pending.append((elapsed, line))
+        self._unsent.append(line)
+        self.serve()
 
-    def drop(self) -> None:
-        """Give up what is on its way."""
+    def serve(self, timeout_s: float = 0.0) -> None:
+        """Send what is to be sent and take what has come back; to be called ten times a second at least."""
+        while self._unsent and self._produce(self._unsent[0]):
+            self._unsent.popleft()
+        self._producer.poll(timeout_s)
+        now = time.monotonic()
+        if not self._left() or self._sent.records != self._heard[1]:
+            self._heard = now, self._sent.records
+        elif now - self._heard[0] > SILENCE_S:
+            raise TransportError(
+                f"{self._left():,} records are not acknowledged, and nothing came in for {SILENCE_S:g} s",
+                self._sent.topic,
+                "look at the brokers, and start again",
+            )
+        if self._producer.failure is not None:
+            self._producer.close()
+            self._sent.restarts += 1
+            self._producer = RecordProducer(self._broker, self._sent.topic)
+            self._unsent = deque(line for pending in self._pending.values() for _, line in pending)
+
+    def finish(self) -> None:
+        """Wait until everything is acknowledged.
+
+        Raises:
+            TransportError: nothing is acknowledged any more.
+        """
+        while self._left():
+            self.serve(0.1)
+
+    def close(self) -> None:
+        """Let go; what is on its way is given up."""
         self._producer.close()
 
     def _left(self) -> int:
         return sum(map(len, self._pending.values()))
 
-    def _poll(self, timeout_s: float) -> None:
-        self._producer.poll(timeout_s)
-        if self._producer.failure is not None:
-            self._producer.close()
-            self._sent.restarts += 1
-            self._producer = RecordProducer(self._broker, self._sent.topic)
-            for pending in self._pending.values():
-                for _, line in list(pending):
-                    self._produce(line, pending)
-
-    def _produce(self, line: TickLine, pending: deque[tuple[int, TickLine]]) -> None:
+    def _produce(self, line: TickLine) -> bool:
         def acknowledged() -> None:
-            pending.popleft()
+            self._pending[line.key].popleft()
             self._sent.records += 1
 
-        while not self._producer.send(line.key, line.value, line.timestamp_ms, line.headers, acknowledged):
-            self._poll(0.05)
+        try:
+            return self._producer.send(line.key, line.value, line.timestamp_ms, line.headers, acknowledged)
+        except TooLargeError:
+            self._pending[line.key].pop()  # It is the newest: those before it were not too large.
+            self._sent.too_large += 1
+            self._dead.add("too large for a record", line.value, source=line.source)
+            return True
 
 
 def publish_recordings(
@@ -152,28 +160,29 @@ def publish_recordings(
 
     Raises:
         InputFileError: nothing to read, or no tick in it.
-        TransportError: the cluster does not answer.
+        TransportError: the cluster does not answer, or not any more.
     """
     files = expand(raw)
     on_total(sum(path.stat().st_size for path in files))
     broker = Broker(settings, "replay")
     topics.ensure(broker, [topic], settings)
     sent = Sent(topic)
-    way = _Way(broker, sent)
     first: tuple[int, float] | None = None
+    dead = DeadLetters(settings.data_dir / "dead" / "publish.ndjson")
+    way = _Way(broker, sent, dead)
     try:
-        with DeadLetters(settings.data_dir / "dead" / "publish.ndjson") as dead:
+        with dead:
             for line in _lines(files, settings, sent, dead, on_bytes):
                 if speed is not None:
                     first = first or (line.timestamp_ms, monotonic())
                     due = first[1] + (line.timestamp_ms - first[0]) / 1000 / speed
-                    if (wait := due - monotonic()) > 0:
-                        sleep(wait)
+                    while (wait := due - monotonic()) > 0:
+                        way.serve()
+                        sleep(min(wait, SERVE_S))
                 way.send(line)
-    except BaseException:
-        way.drop()
-        raise
-    way.close()
+            way.finish()
+    finally:
+        way.close()
     if not sent.records:
         raise InputFileError(
             f"no readable tick in {len(files)} files, the first of them",

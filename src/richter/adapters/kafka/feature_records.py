@@ -38,7 +38,7 @@ _HEAD: Final[list[tuple[str, Any]]] = [
     ("schema_id", str),
 ]
 _Record: Final = msgspec.defstruct(
-    "FeatureRecord", [*_HEAD, *((name, float | None) for name in ("mid", *FEATURE_NAMES))]
+    "FeatureRecord", [*_HEAD, *((name, float | None) for name in ("mid", *FEATURE_NAMES))], gc=False
 )
 # The kernel's one NaN; numpy's is the same, but only by habit.
 _NAN: Final = np.uint64(0x7FF8000000000000).view(np.float64)

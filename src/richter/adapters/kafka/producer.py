@@ -52,6 +52,7 @@ class RecordProducer:
         self._topic = topic
         # With a timeout a record could be given up while a later one arrives: the order would be lost.
         self._producer = Producer(broker.config(**PRODUCER, message_timeout_ms=0))
+        self._is_closed = False
         self.outstanding = 0
         self.failure: TransportError | None = None
 
@@ -74,6 +75,8 @@ class RecordProducer:
 
         def reported(error: KafkaError | None, _: Message) -> None:
             self.outstanding -= 1
+            if self._is_closed:
+                return
             if error is not None:
                 self.failure = self.failure or self._broker.failure(error)
             elif self.failure is None:
@@ -101,6 +104,7 @@ class RecordProducer:
         """Wait for what is outstanding, then let go; returns how many records are left."""
         self._producer.flush(timeout_s)
         left = self.outstanding
+        self._is_closed = True  # What is thrown away now is no failure.
         self._producer.purge()
         self._producer.flush(1.0)
         return left

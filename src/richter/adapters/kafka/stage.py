@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -29,11 +29,16 @@ __all__ = ["COMMIT_S", "FencedError", "Handler", "Output", "Stage", "StageStatus
 BATCH: Final = 2000
 COMMIT_S: Final = 0.05
 """A transaction commits when its input is drained, and at the latest after so long."""
+BEHIND_COMMIT_S: Final = 0.5
+"""And after so long while input waits: a commit costs some 40 ms, and nobody sees these rows sooner by it."""
 PATIENCE_S: Final = 60.0
 """So long a broker that does not answer is asked again before the stage gives up."""
+LEAVING_S: Final = 5.0
+"""And so long once the stage is to end."""
 LAG_S: Final = 2.0
 TRANSACTION_MS: Final = 10_000
 SESSION_MS: Final = 6_000
+HEARTBEAT_MS: Final = SESSION_MS // 4
 
 Result = TypeVar("Result")
 
@@ -144,6 +149,7 @@ class Stage:
         self._begun: float | None = None
         self._is_over: Callable[[], bool] = lambda: False
         self._lost = False
+        self._replaced = False
         self._lag_at = 0.0
         self._log = structlog.get_logger("richter.stage")
         self._producer = Producer(
@@ -151,21 +157,26 @@ class Stage:
                 **PRODUCER, transactional_id=f"{group}-{instance}", transaction_timeout_ms=TRANSACTION_MS
             )
         )
-        self._consumer = Consumer(
-            broker.config(
-                group_id=group,
-                group_instance_id=instance,
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=SESSION_MS,
-                heartbeat_interval_ms=SESSION_MS // 4,
-                fetch_wait_max_ms=100,
-                queued_max_messages_kbytes=65536,
-            )
+        consumer = broker.config(
+            group_id=group,
+            group_instance_id=instance,
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="error",  # A jump over lost records has to be told.
+            isolation_level="read_committed",
+            partition_assignment_strategy="cooperative-sticky",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            fetch_wait_max_ms=100,
+            queued_max_messages_kbytes=65536,
         )
+        note = consumer["error_cb"]
+
+        def noted(error: KafkaError) -> None:
+            self._replaced = self._replaced or error.code() == KafkaError.FENCED_INSTANCE_ID
+            note(error)
+
+        self._consumer = Consumer({**consumer, "error_cb": noted})
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Work until it is over.
@@ -207,17 +218,24 @@ class Stage:
         if time.monotonic() - self._lag_at >= LAG_S:
             self._lag_at = time.monotonic()
             self._measure_lag()
-        first = self._consumer.poll(0 if self._begun is not None else 0.1)
+        # One call: from its own batch the client takes what a rebalance meanwhile has made void.
+        messages = self._consumer.consume(BATCH, 0)
+        if not messages and self._begun is None:
+            messages = self._consumer.consume(1, 0.1)
         self._producer.poll(0)
-        messages = [] if first is None else [first, *self._consumer.consume(BATCH - 1, 0)]
         for partition, records in records_of(messages).items():
             place = self._places.get(partition)
             if place is not None:
                 self._take(partition, place, records)
-        if self._begun is not None and (not messages or time.monotonic() - self._begun >= self._commit_s):
+        patience_s = self._commit_s if len(messages) < BATCH else max(self._commit_s, BEHIND_COMMIT_S)
+        if self._begun is not None and (not messages or time.monotonic() - self._begun >= patience_s):
             self._commit()
 
     def _take(self, partition: int, place: _Place, records: list[Record]) -> None:
+        if records[0].offset < place.next:
+            raise TransportError(
+                "the topic was made anew while it was read", f"{self._topic} [{partition}]", "start again"
+            )
         known = [record for record in records if record.offset < place.writes_from]
         if known:
             place.read += len(known)
@@ -274,12 +292,19 @@ class Stage:
             place.dirty = False
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        if not assigned:
+        if not assigned or self._lost:
             consumer.incremental_assign([])
             return
+        self._commit()  # What follows may take longer than a transaction may stay open.
         for place in self._committed(assigned):
-            begin, _ = self._patiently(lambda place=place: consumer.get_watermark_offsets(place, 5.0))  # type: ignore[misc]
-            committed = max(place.offset, begin)
+            begin, end = self._patiently(lambda place=place: consumer.get_watermark_offsets(place, 5.0))  # type: ignore[misc]
+            committed = min(max(place.offset, begin), end)
+            if place.offset >= 0 and committed != place.offset:
+                self._log.error(
+                    "records_lost",
+                    text=f"{self._topic} [{place.partition}] has {begin} to {end}, and {place.offset} is next: "
+                    f"goes on at {committed}",
+                )
             note = place.metadata if place.offset >= 0 else None
             start = max(begin, self._handler.assigned(place.partition, committed, note, begin))
             self._places[place.partition] = _Place(
@@ -330,7 +355,7 @@ class Stage:
 
     def _patiently(self, ask: Callable[[], Result]) -> Result:
         """Ask the broker, and again while it cannot answer."""
-        deadline = time.monotonic() + PATIENCE_S
+        began = time.monotonic()
         while True:
             try:
                 return ask()
@@ -341,12 +366,16 @@ class Stage:
                     KafkaError._TRANSPORT,
                     KafkaError.UNSTABLE_OFFSET_COMMIT,
                 )
-                if found.fatal() or found.txn_requires_abort() or not again or time.monotonic() > deadline:
+                patience_s = LEAVING_S if self._is_over() else PATIENCE_S
+                late = time.monotonic() - began > patience_s
+                if found.fatal() or found.txn_requires_abort() or not again or late:
                     raise
 
-    def _failure(self, error: Any) -> TransportError:
-        # The cause of a fatal error is told through the callback.
-        if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID) and self._broker.was_fenced:
+    def _failure(self, error: KafkaError) -> TransportError:
+        if error.code() == KafkaError._FENCED and not self._replaced:
+            # So is who slept through the end of a transaction. The group says who else has this one's place.
+            self._ask_group()
+        if self._replaced:
             return FencedError(
                 "another process has taken this one's place in the group",
                 self._instance,
@@ -354,7 +383,15 @@ class Stage:
             )
         return self._broker.failure(error)
 
+    def _ask_group(self) -> None:
+        """Wait until the group has answered a heartbeat or two."""
+        end = time.monotonic() + 2 * HEARTBEAT_MS / 1000
+        while not self._replaced and time.monotonic() < end:
+            with suppress(KafkaException):  # It also says that partitions were lost.
+                self._consumer.consume(BATCH, 0.1)
+
     def _close(self) -> None:
+        self._status.partitions = []
         if self._begun is not None:
             self._status.aborts += 1
             with suppress(KafkaException):  # Else the coordinator does, when its time is over.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from richter.adapters.recording.segments import Position
+from richter.adapters.recording.sealing import sync_folder
+from richter.adapters.recording.segments import Position, parse_name
 from richter.errors import DataFolderError
 
 __all__ = ["Published", "load_published", "save_published"]
 
 FILE: Final = "published.json"
+VERSION: Final = 1
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -29,7 +32,7 @@ class Published(msgspec.Struct, frozen=True):
     topic: str
     cluster: str
     positions: dict[str, Position | None]
-    v: int = 1
+    v: int = VERSION
 
 
 def load_published(folder: Path) -> Published | None:
@@ -40,10 +43,12 @@ def load_published(folder: Path) -> Published | None:
     """
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Published)
+        found = msgspec.json.decode(path.read_bytes(), type=Published)
+        _check(found)
+        return found
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         raise DataFolderError(
             f"the note of what is published cannot be read ({error})",
             str(path),
@@ -58,7 +63,7 @@ def save_published(folder: Path, published: Published) -> None:
         DataFolderError: the disk refuses.
     """
     path = folder / FILE
-    temporary = path.with_name(f".{FILE}.{os.getpid()}")
+    temporary = path.with_name(f".{FILE}.tmp")  # One name: what a crash leaves is written over.
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -66,8 +71,20 @@ def save_published(folder: Path, published: Published) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise DataFolderError(
             f"the note of what is published cannot be written ({error.strerror})", str(path), "free space"
         ) from error
+
+
+def _check(published: Published) -> None:
+    if published.v != VERSION:
+        raise ValueError(f"form {published.v}, this richter knows {VERSION}")
+    for product, position in published.positions.items():
+        if position is not None and (
+            str(parse_name(position.segment)) != position.segment or position.offset < 0
+        ):
+            raise ValueError(f"no place in a recording for {product}")
