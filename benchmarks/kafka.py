@@ -118,7 +118,6 @@ def send(producer: RecordProducer, key: bytes, line: bytes) -> bool:
     return producer.send(
         key,
         line,
-        time.time_ns() // 1_000_000,
         headers=[("schema", b"richter.tick/1")],
         acknowledged=lambda: None,
     )

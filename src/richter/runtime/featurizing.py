@@ -19,7 +19,6 @@ from richter.adapters.kafka.producer import MESSAGE_BYTES
 from richter.adapters.kafka.records import Record
 from richter.adapters.kafka.stage import Output
 from richter.config import Settings
-from richter.domain.ticks import NO_TIME
 from richter.engine.engine import Block
 from richter.engine.rows import FeatureRows
 from richter.protocol.decoder import TickBlock
@@ -191,17 +190,12 @@ class Featurizing:
     def _outputs(self, partition: int, made: _Made) -> Iterator[Output]:
         rows = made.rows
         products = [name.encode() for name in rows.products]
-        times = np.where(rows.ts_recv == NO_TIME, rows.ts_event, rows.ts_recv) // 1_000_000
-        for value, code, time, source in zip(
-            encode_rows(rows), rows.product.tolist(), times.tolist(), made.sources, strict=True
-        ):
+        for value, code, source in zip(encode_rows(rows), rows.product.tolist(), made.sources, strict=True):
             if len(value) > ROW_BYTES:
                 self._count(self._partitions[partition], TOO_LARGE)
                 yield self._letter(source, TOO_LARGE)
                 continue
-            # Brokers refuse what lies ahead of their clock; this record's own time they have taken.
-            time_ms = max(0, min(time, source.timestamp_ms))
-            yield Output(self._out, value, products[code], time_ms, partition)
+            yield Output(self._out, value, products[code], partition)
         for record, reason in made.letters:
             yield self._letter(record, reason)
 
@@ -223,7 +217,6 @@ class Featurizing:
             self._dead,
             value[:LETTER_BYTES],
             record.key and record.key[:LETTER_BYTES],
-            record.timestamp_ms,
             headers=[(name, str(each).encode()) for name, each in told.items()],
         )
 

@@ -352,7 +352,7 @@ class Publisher:
                 self.status.published += 1
 
             try:
-                if not producer.send(line.key, line.value, line.timestamp_ms, line.headers, acknowledged):
+                if not producer.send(line.key, line.value, line.headers, acknowledged):
                     break
             except TooLargeError:
                 if stream.sent:  # In its turn, when all before it has arrived.

@@ -49,7 +49,7 @@ class TickLine(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         key: the product.
         value: the line, without its newline.
-        timestamp_ms: receive time, else event time: topics are cleared by it.
+        ts_recv: receive time, else event time.
         headers: schema, connection, sequence, source.
         source: where the line comes from.
         ts_event: of its last tick.
@@ -58,7 +58,7 @@ class TickLine(msgspec.Struct, frozen=True, gc=False):
 
     key: bytes
     value: bytes
-    timestamp_ms: int
+    ts_recv: Ns
     headers: list[tuple[str, str | bytes | None]]
     source: str
     ts_event: Ns
@@ -100,7 +100,7 @@ def tick_lines(
         yield TickLine(
             products[code],
             bytes(data[start:end]),
-            (event if recv == NO_TIME else recv) // 1_000_000,
+            event if recv == NO_TIME else recv,
             [
                 ("schema", SCHEMA),
                 ("connection", connections[conn]),

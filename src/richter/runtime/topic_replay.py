@@ -127,7 +127,7 @@ class _Way:
             self._sent.records += 1
 
         try:
-            return self._producer.send(line.key, line.value, line.timestamp_ms, line.headers, acknowledged)
+            return self._producer.send(line.key, line.value, line.headers, acknowledged)
         except TooLargeError:
             self._pending[line.key].pop()  # It is the newest: those before it were not too large.
             self._sent.too_large += 1
@@ -174,8 +174,8 @@ def publish_recordings(
         with dead:
             for line in _lines(files, settings, sent, dead, on_bytes):
                 if speed is not None:
-                    first = first or (line.timestamp_ms, monotonic())
-                    due = first[1] + (line.timestamp_ms - first[0]) / 1000 / speed
+                    first = first or (line.ts_recv, monotonic())
+                    due = first[1] + (line.ts_recv - first[0]) / 1e9 / speed
                     while (wait := due - monotonic()) > 0:
                         way.serve()
                         sleep(min(wait, SERVE_S))

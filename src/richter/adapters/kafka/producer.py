@@ -1,4 +1,8 @@
-"""An idempotent producer: each record once and in order on its partition, for as long as the producer lives."""
+"""An idempotent producer: each record once and in order on its partition, for as long as the producer lives.
+
+A record's timestamp is when it was published, not when the tick was received: topics are cleared by it, and an old
+recording, or a long outage's, would be gone before anyone has read it.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +64,6 @@ class RecordProducer:
         self,
         key: bytes,
         value: bytes,
-        timestamp_ms: int,
         headers: Headers,
         acknowledged: Callable[[], None],
     ) -> bool:
@@ -83,9 +86,7 @@ class RecordProducer:
                 acknowledged()
 
         try:
-            self._producer.produce(
-                self._topic, value, key, timestamp=timestamp_ms, headers=headers, on_delivery=reported
-            )
+            self._producer.produce(self._topic, value, key, headers=headers, on_delivery=reported)
         except BufferError:
             return False
         except KafkaException as error:

@@ -29,11 +29,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     message: Any
 
     @property
-    def timestamp_ms(self) -> int:
-        """When it was made, as its maker says; 0 when it does not."""
-        return max(0, int(self.message.timestamp()[1]))
-
-    @property
     def headers(self) -> dict[str, bytes]:
         """The last of each name."""
         return {name: value or b"" for name, value in self.message.headers() or ()}

@@ -53,7 +53,6 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     topic: str
     value: bytes
     key: bytes | None
-    timestamp_ms: int
     partition: int = -1
     headers: Headers | None = None
 
@@ -264,7 +263,6 @@ class Stage:
                     output.value,
                     output.key,
                     partition=output.partition,
-                    timestamp=output.timestamp_ms,
                     headers=output.headers,
                 )
                 return
