@@ -57,6 +57,26 @@ class Command(click.Command):
                 formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
+class Group(Command, click.Group):
+    """Commands under one name, in the order of use, with examples at the end of the help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name them."""
+        return list(self.commands)
+
+
+def group(name: str, *, examples: tuple[str, ...]) -> Callable[[Callable[[], None]], Group]:
+    """Make a function the head of a group; its docstring is the help."""
+
+    def decorate(function: Callable[[], None]) -> Group:
+        settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        made = click.group(name, cls=Group, context_settings=settings)(function)
+        made.examples = examples
+        return made
+
+    return decorate
+
+
 def setting(flag: str, name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that overrides a setting. Its value is checked with the other settings.
 

@@ -39,6 +39,7 @@ def featurize_options(function: Callable[..., Any]) -> Callable[..., Any]:
             setting("--bootstrap", "kafka_bootstrap_servers", metavar="HOST:PORT"),
             setting("--instance", "kafka_instance", metavar="NAME"),
             setting("--stale-after", "stale_after_s", metavar="SECONDS"),
+            setting("--metrics", "metrics", metavar="HOST:PORT"),
         )
     ):
         function = option(function)

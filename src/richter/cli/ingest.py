@@ -26,6 +26,7 @@ def ingest_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--no-kafka", is_flag=True, help="Record and publish nothing."),
             setting("--bootstrap", "kafka_bootstrap_servers", metavar="HOST:PORT"),
+            setting("--metrics", "metrics", metavar="HOST:PORT"),
         )
     ):
         function = option(function)
@@ -77,4 +78,6 @@ def _show(ran: Ran) -> None:
     if ran.published is not None:
         click.echo(f"  {ran.published.published:>9,}  published to {ran.published.topic}")
         if ran.published.refused:
-            click.echo(f"  {ran.published.refused:>9,}  too large for a record or unreadable, kept as dead letters")
+            click.echo(
+                f"  {ran.published.refused:>9,}  too large for a record or unreadable, kept as dead letters"
+            )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from richter.cli.command import App, Command, subcommand
+from richter.cli.command import App, group, subcommand
 
 if TYPE_CHECKING:
     from richter.adapters.broker.cluster import Cluster, ClusterStatus
@@ -25,19 +25,7 @@ _folder: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
 )
 
 
-class _Group(Command, click.Group):
-    """Commands under one name, in the order of use, with examples at the end of the help."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name them."""
-        return list(self.commands)
-
-
-@click.group(
-    "kafka",
-    cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@group("kafka", examples=("richter kafka up", "richter kafka status --json", "richter kafka down"))
 def command() -> None:
     """Start, stop and look at a Kafka broker on this machine, without Docker.
 
@@ -46,9 +34,6 @@ def command() -> None:
 
     Each command takes --data, --json, --config, --log-format, --log-level and --debug.
     """
-
-
-command.examples = ("richter kafka up", "richter kafka status --json", "richter kafka down")
 
 
 @subcommand(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from richter.cli.command import App, Command, setting, subcommand
+from richter.cli.command import App, group, setting, subcommand
 from richter.cli.kafka_text import aligned, span_text
 from richter.errors import ArgumentsError
 
@@ -21,18 +21,13 @@ if TYPE_CHECKING:
 _bootstrap = setting("--bootstrap", "kafka_bootstrap_servers", metavar="HOST:PORT", help="The Kafka brokers.")
 
 
-class _Group(Command, click.Group):
-    """Commands under one name, in the order of use, with examples at the end of the help."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name them."""
-        return list(self.commands)
-
-
-@click.group(
+@group(
     "topics",
-    cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    examples=(
+        "richter topics create",
+        "richter topics list",
+        "richter topics describe ticks.raw",
+    ),
 )
 def command() -> None:
     """Create the Kafka topics, list them, and say how each is made.
@@ -41,13 +36,6 @@ def command() -> None:
 
     Each command takes --bootstrap, --data, --json, --config, --log-format, --log-level and --debug.
     """
-
-
-command.examples = (
-    "richter topics create",
-    "richter topics list",
-    "richter topics describe ticks.raw",
-)
 
 
 class _Retention(click.ParamType[float]):

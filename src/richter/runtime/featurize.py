@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -25,6 +25,7 @@ from richter.adapters.recording.lock import FolderLock
 from richter.config import Settings
 from richter.errors import DataFolderError, RichterError, SchemaMismatchError, TransportError
 from richter.runtime.featurizing import Featurizing
+from richter.runtime.metrics import featurize_figures, offered
 from richter.runtime.pipeline import Account
 from richter.runtime.topic_log import TopicLog, TopicLogStatus
 from richter.runtime.warming import warm_up
@@ -106,7 +107,6 @@ def featurize(
         handler = Featurizing(settings, source, target, dead)
         folder = settings.data_dir / "processed" / "features.parquet"
         done = Featurized(source, target, instance, handler.account, StageStatus(), folder)
-        keeper = _LogKeeper(broker, target, done) if parquet else None
         shown = 0.0
 
         def is_over() -> bool:
@@ -118,7 +118,10 @@ def featurize(
                 on_show(done)
             return ending.is_over()
 
-        try:
+        with (
+            offered(settings.metrics, featurize_figures(done)),
+            closing(_LogKeeper(broker, target, done)) if parquet else nullcontext(),
+        ):
             while not is_over():
                 try:
                     Stage(broker, source, f"{target}-{GROUP}", instance, handler, done.stage).run(is_over)
@@ -132,9 +135,6 @@ def featurize(
                     log.warning("stage_lost", text=f"{error.fact}; going on from what is committed")
                     ending.wait(AGAIN_S)
                     handler = Featurizing(settings, source, target, dead, handler.account)
-        finally:
-            if keeper is not None:
-                keeper.close()
     return done
 
 

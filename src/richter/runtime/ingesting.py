@@ -10,6 +10,7 @@ from richter.adapters.recording.dead import DeadLetters
 from richter.adapters.recording.lock import FolderLock
 from richter.config import Settings
 from richter.runtime.feed_run import FeedRun, Ran, open_recorder
+from richter.runtime.metrics import ingest_figures, offered
 from richter.runtime.publishing import Publisher
 from richter.runtime.retaining import retain, trim
 
@@ -52,7 +53,9 @@ def ingest(
                     trim(folder, publisher.positions, time.time_ns())
 
             worker = FeedRun(settings, recorder, dead, publisher, {}, keep)
-            worker.run(minutes)
+            figures = ingest_figures(worker.status, None if publisher is None else publisher.status)
+            with offered(settings.metrics, figures):
+                worker.run(minutes)
             ran = worker.ran(folder)
         if publisher is not None:
             ran.published = publisher.status

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import structlog
 
 from richter.errors import ArgumentsError
 
-__all__ = ["Figure", "offered"]
+if TYPE_CHECKING:
+    from richter.runtime.featurize import Featurized
+    from richter.runtime.feeding import FeedStatus
+    from richter.runtime.publishing import PublishStatus
+
+__all__ = ["Figure", "featurize_figures", "ingest_figures", "offered"]
 
 
 class Figure(NamedTuple):
@@ -73,3 +78,51 @@ def offered(address: str | None, figures: Iterable[Figure]) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def ingest_figures(feed: FeedStatus, published: PublishStatus | None) -> list[Figure]:
+    """Of a process that records and publishes."""
+    figures = [
+        Figure("recorded_lines_total", "ticks recorded", "counter", lambda: feed.recorded),
+        Figure("unrecorded_lines_total", "ticks that the disk refused", "counter", lambda: feed.unrecorded),
+        Figure("lost_frames_total", "frames that found no room", "counter", lambda: feed.lost_frames),
+        Figure("connections_total", "connections to the exchange", "counter", lambda: feed.connections),
+        Figure("waiting_bytes", "frames received and not worked on", "gauge", lambda: feed.waiting_bytes),
+    ]
+    if published is not None:
+        figures += [
+            Figure(
+                "published_records_total", "acknowledged by Kafka", "counter", lambda: published.published
+            ),
+            Figure(
+                "outstanding_records", "sent and not acknowledged", "gauge", lambda: published.outstanding
+            ),
+            Figure("refused_lines_total", "dead letters of publishing", "counter", lambda: published.refused),
+            Figure("producer_restarts_total", "producers that failed", "counter", lambda: published.restarts),
+            Figure("publishing", "1 while nothing keeps us from it", "gauge", lambda: not published.trouble),
+        ]
+    return figures
+
+
+def featurize_figures(done: Featurized) -> list[Figure]:
+    """Of a process of the group that computes features."""
+    stage, account = done.stage, done.account
+    return [
+        Figure("partitions", "partitions that are ours", "gauge", lambda: len(stage.partitions)),
+        Figure("consumer_lag_records", "records of our partitions not read yet", "gauge", lambda: stage.lag),
+        Figure("transactions_committed_total", "transactions", "counter", lambda: stage.commits),
+        Figure("transactions_aborted_total", "transactions given up", "counter", lambda: stage.aborts),
+        Figure("stage_restarts_total", "stages lost and begun anew", "counter", lambda: done.restarts),
+        Figure("rebuild_seconds", "the last rebuild of state", "gauge", lambda: stage.rebuild_s),
+        Figure("rebuilt_records", "records read for it", "gauge", lambda: stage.rebuilt),
+        Figure("records_total", "raw records worked on", "counter", lambda: account.lines),
+        Figure("feature_rows_total", "rows written", "counter", lambda: account.rows),
+        Figure("duplicate_ticks_total", "doubled ticks dropped", "counter", lambda: account.duplicates),
+        Figure("dead_letters_total", "records not used", "counter", lambda: sum(account.dead.values())),
+        Figure(
+            "log_rows_total",
+            "rows in the log",
+            "counter",
+            lambda: None if done.log is None else done.log.rows,
+        ),
+    ]
