@@ -112,7 +112,7 @@ def test_other_partitions_than_asked_for_are_refused_before_anything_is_made(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--replication", "3"], "it has 1 broker"),
+        (["--replication", "3"], "brokers: 1;"),
         (["--partitions", "0"], "'--partitions'"),
         (["--retention-hours", "-1"], "neither a number of hours above 0 nor 'forever'"),
         (["--retention-hours", "nan"], "neither a number of hours above 0 nor 'forever'"),

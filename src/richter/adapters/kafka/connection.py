@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from richter.config import Settings
 from richter.errors import ConfigError, TransportError
 
-__all__ = ["ANSWER_S", "Broker", "FatalError", "message_error"]
+__all__ = ["ANSWER_S", "Broker"]
 
 ANSWER_S: Final = 5.0
 """So long a broker may take to answer a question."""
@@ -43,10 +43,6 @@ _REFUSED: Final = {
 }
 
 
-class FatalError(TransportError):
-    """A client is of no use any more: a new one has to take its place."""
-
-
 class _Log:
     """What librdkafka logs with."""
 
@@ -62,9 +58,6 @@ class Broker:
     Args:
         settings: addresses and security.
         client: what this process calls itself.
-
-    Attributes:
-        was_fenced: whether a client of ours was told that another has its place.
     """
 
     def __init__(self, settings: Settings, client: str) -> None:
@@ -74,7 +67,6 @@ class Broker:
         self._protocol = settings.kafka_security_protocol
         self._lock = threading.Lock()
         self._last: KafkaError | None = None
-        self.was_fenced = False
 
     def config(self, **more: Any) -> dict[str, Any]:
         """Configuration of a client; names are librdkafka's with underscores for dots."""
@@ -150,12 +142,11 @@ class Broker:
                 self.servers,
                 f"start one with `richter kafka up`, or set KAFKA_BOOTSTRAP_SERVERS{hint}",
             )
-        kind = FatalError if found.fatal() else TransportError
-        return kind(f"the Kafka client failed ({text})", self.servers, "see its log with --log-level debug")
+        return TransportError(
+            f"the Kafka client failed ({text})", self.servers, "see its log with --log-level debug"
+        )
 
     def _note(self, error: KafkaError) -> None:
-        if error.code() == KafkaError.FENCED_INSTANCE_ID or "fenced" in error.str().lower():
-            self.was_fenced = True
         with self._lock:
             known = self._last is not None and self._last.code() == error.code()
             # That nobody is left to ask says less than why.
@@ -163,12 +154,6 @@ class Broker:
                 self._last = error
         if not known:
             structlog.get_logger("richter.kafka").debug("client_error", text=error.str(), code=error.name())
-
-
-def message_error(message: Message) -> KafkaError | None:
-    """What is wrong with a consumed message; None when it is a record."""
-    error: KafkaError | None = message.error()
-    return error
 
 
 def _security(settings: Settings) -> Mapping[str, Any]:

@@ -43,6 +43,8 @@ DEAD: Final = "ticks.dead"
 
 TRIES: Final = 50
 """A tenth of a second each: a moment passes until every broker knows of a topic."""
+UNKNOWN_TRIES: Final = 3
+"""And so many of these where a broker knows nothing of it at all."""
 _NOT_YET: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -176,7 +178,7 @@ def create(
                 raise ArgumentsError(
                     f"the Kafka cluster cannot make this topic ({error.args[0].str().rstrip('.')})",
                     name,
-                    f"it has {len(cluster.brokers)} brokers; choose fewer copies, other partitions or another name",
+                    f"brokers: {len(cluster.brokers)}; choose fewer copies, other partitions or another name",
                 ) from error
             raise broker.failure(error) from error
     return created
@@ -215,13 +217,14 @@ def partitions_of(broker: Broker, names: Iterable[str]) -> dict[str, int]:
         }
         if len(found) == len(set(wanted)):
             return found
-        if not tries_left or not any(name in cluster.topics for name in wanted):
+        unknown = [name for name in wanted if name not in cluster.topics]
+        if not tries_left or (unknown and tries_left < TRIES - UNKNOWN_TRIES):
             break
         time.sleep(0.1)
-    missing = [name for name in wanted if not found.get(name)]
-    raise TransportError(
-        "the topic does not exist", missing[0], f"create it: richter topics create {missing[0]}"
-    )
+    for name in unknown:
+        raise TransportError("the topic does not exist", name, f"create it: richter topics create {name}")
+    leaderless = next(name for name in wanted if name not in found)
+    raise TransportError("a partition of the topic has no leader", leaderless, "look at the brokers")
 
 
 def _is_led(topic: TopicMetadata) -> bool:
@@ -256,11 +259,10 @@ def describe(broker: Broker, names: Iterable[str] | None = None) -> list[TopicSt
         TransportError: the cluster does not answer, or a topic is missing.
     """
     admin = broker.admin()
-    known = broker.cluster(admin).topics
-    wanted = sorted(name for name in known if not name.startswith("__")) if names is None else list(names)
-    for name in wanted:
-        if name not in known:
-            raise TransportError("the topic does not exist", name, f"create it: richter topics create {name}")
+    if names is None:
+        wanted = sorted(name for name in broker.cluster(admin).topics if not name.startswith("__"))
+    else:
+        wanted = list(partitions_of(broker, names))
     if not wanted:
         return []
     for tries_left in reversed(range(TRIES)):
