@@ -22,6 +22,8 @@ __all__ = ["ANSWER_S", "Broker"]
 
 ANSWER_S: Final = 5.0
 """So long a broker may take to answer a question."""
+PATIENCE_S: Final = (1.0, 1.5, 3.0)
+"""Tries of the first question, which also connects."""
 
 _LEVELS: Final = (
     "error",
@@ -85,18 +87,27 @@ class Broker:
         """A client for questions about the cluster."""
         return AdminClient(self.config())
 
-    def cluster(self, admin: AdminClient | None = None, timeout_s: float = ANSWER_S) -> ClusterMetadata:
+    def cluster(self, admin: AdminClient | None = None) -> ClusterMetadata:
         """What the cluster is made of.
 
         Raises:
             TransportError: no broker answers, or it refuses us.
         """
         asked = admin or self.admin()
-        try:
-            return asked.list_topics(timeout=timeout_s)
-        except KafkaException as error:
-            asked.poll(0.1)  # What is wrong comes through the callback.
-            raise self.failure(error) from error
+        for patience_s in PATIENCE_S:
+            try:
+                return asked.list_topics(timeout=patience_s)
+            except KafkaException as error:
+                asked.poll(0)  # What is wrong comes through the callback.
+                failure, last = self.failure(error), patience_s == PATIENCE_S[-1]
+                if last or self._is_refused():
+                    raise failure from error
+        raise AssertionError  # The last try returns or raises.
+
+    def _is_refused(self) -> bool:
+        """Whether somebody is there who will not have us: there is nothing to wait for."""
+        with self._lock:
+            return self._last is not None and self._last.code() in (*_REFUSED, KafkaError._SSL)
 
     def failure(self, error: KafkaException | KafkaError) -> TransportError:
         """Say what a client's failure means, and what to do about it."""
