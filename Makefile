@@ -40,9 +40,10 @@ requirements-check: $(VENV)/.uv
 	@$(EXPORT) --locked | diff requirements.txt - \
 		|| { echo "requirements.txt is not what uv.lock says: run make lock"; exit 1; }
 
-bench: $(VENV)/.synced ## Run the benchmarks (ARGS=…)
+bench: $(VENV)/.synced ## Run the benchmarks, written to docs/benchmarks.md and docs/benchmarks_kafka.md
 	$(BIN)/uv sync --quiet --locked --inexact --group bench
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks --out docs/benchmarks.md
+	$(BIN)/python -m benchmarks.kafka --out docs/benchmarks_kafka.md
 
 chaos: $(VENV)/.synced ## Hundreds of kills and a million broken frames (ARGS=…), written to docs/chaos.md
 	$(BIN)/python -m tests.chaos --out docs/chaos.md $(ARGS)
