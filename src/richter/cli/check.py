@@ -86,7 +86,7 @@ _OPTIONS = (
         default=30.0,
         metavar="SECONDS",
         show_default=True,
-        help="How long to wait for more at the end of the topic.",
+        help="How long to wait for the next message at the end of the topic, while --min are not there.",
     ),
     setting("--bootstrap", "kafka_bootstrap_servers", metavar="HOST:PORT", help="The Kafka brokers."),
 )
@@ -125,8 +125,8 @@ def run_check(app: App, wanted: Wanted) -> None:
             clear()
             if not app.as_json and wanted.timeout_s:
                 click.echo(
-                    f"{messages(records)} so far, waiting up to {wanted.timeout_s:g} s for "
-                    f"{wanted.minimum - records:,} more",
+                    f"{messages(records)} so far, waiting for {wanted.minimum - records:,} more; it gives up when "
+                    f"none comes for {wanted.timeout_s:g} s",
                     err=True,
                 )
 

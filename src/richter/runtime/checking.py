@@ -260,7 +260,7 @@ def check(
         topic: its name, with the prefix.
         start: where to begin.
         minimum: so many records are enough.
-        timeout_s: how long to wait for more behind the end.
+        timeout_s: how long to wait behind the end, anew with each record.
         on_total: gets the number of offsets up to the end, transactions' markers too.
         on_done: gets how many more of them have been passed.
         on_wait: gets the number of records so far when the end is reached and they are too few.
@@ -294,8 +294,8 @@ def check(
             found.add([_record(message) for message in reader.read()])
             now_passed = sum(reader.positions.values())
             on_done(now_passed - passed)
-            if now_passed > passed and not waiting:
-                end = time.monotonic() + STALL_S
+            if now_passed > passed:
+                end = time.monotonic() + (timeout_s if waiting else STALL_S)
             passed = now_passed
         places = {number: (reader.begins[number], reader.ends[number]) for number in reader.ends}
     return found.report(places)
