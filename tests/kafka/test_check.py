@@ -251,10 +251,30 @@ def test_too_few_records_fail_when_the_time_is_over(
     took, told = time.monotonic() - begun, capsys.readouterr()
     assert code == 1
     assert 1 <= took < 20
-    assert told.err == "12 messages so far, waiting up to 1 s for 88 more\n"
+    assert told.err == "12 messages so far, waiting for 88 more; it gives up when none comes for 1 s\n"
     assert told.out.splitlines()[-1] == (
         f"✗ 12 messages in {name}, 100 wanted: no more came within 1 s; is `richter ingest` running?"
     )
+
+
+def test_as_long_as_records_come_it_goes_on_waiting(kafka: str, topic: MakeTopic) -> None:
+    name = topic()
+    settings = Settings(kafka_bootstrap_servers=kafka)
+    records = ticks(6)
+    begun = time.monotonic()
+
+    def on_wait(_: int) -> None:
+        def slowly() -> None:
+            for record in records:
+                time.sleep(0.7)
+                put(kafka, name, [record])
+
+        threading.Thread(target=slowly).start()
+
+    found = check(settings, name, minimum=6, timeout_s=3, on_wait=on_wait)
+
+    assert found.records == 6
+    assert time.monotonic() - begun > 3
 
 
 def test_an_empty_topic_fails_unless_nothing_is_wanted(
