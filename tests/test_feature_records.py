@@ -110,7 +110,9 @@ def test_the_unknown_is_null_and_a_row_one_json_object() -> None:
 def test_names_keep_their_numbers_from_one_call_to_the_next() -> None:
     decoder = FeatureDecoder()
 
-    blocks = [decoder.decode([row_value(n, product)])[0] for n, product in enumerate(["A-USD", "B-USD", "A-USD"])]
+    blocks = [
+        decoder.decode([row_value(n, product)])[0] for n, product in enumerate(["A-USD", "B-USD", "A-USD"])
+    ]
 
     assert [block.products[block.product[0]] for block in blocks] == ["A-USD", "B-USD", "A-USD"]
     assert blocks[0].product[0] == blocks[2].product[0]

@@ -96,14 +96,22 @@ def command(
     With --to the recordings are published to Kafka instead; with --from-topic the ticks come from there.
     """
     if from_topic is not None:
-        _refuse("--from-topic", raw=raw, to=to, speed=speed, compare=compare, alerts=alerts)
+        _refuse(
+            "--from-topic",
+            raw=raw,
+            to=to,
+            speed=speed,
+            compare=compare,
+            alerts=alerts,
+            workers=workers > 1,
+        )
         run_replay_topic(app, from_topic, compare_topic, out)
         return
     _refuse("--raw", compare_topic=compare_topic)
     if not raw:
         raise click.UsageError("--raw GLOB or --from-topic TOPIC is needed: where the ticks come from")
     if to is not None:
-        _refuse("--to", out=out, compare=compare, alerts=alerts)
+        _refuse("--to", out=out, compare=compare, alerts=alerts, workers=workers > 1)
         run_publish(app, list(raw), to, speed)
         return
     _refuse("a replay without --to", speed=speed)

@@ -90,7 +90,7 @@ def featurize(
 
     Raises:
         TransportError: at the start no broker answers; later, another process has this one's place.
-        ArgumentsError: the topics have different numbers of partitions.
+        ArgumentsError: the topics have, or come to have, different numbers of partitions.
         SchemaMismatchError: the topic of rows holds something else.
     """
     source = topic_in or settings.kafka_topic_prefix + topics.RAW
@@ -124,6 +124,8 @@ def featurize(
         ):
             while not is_over():
                 try:
+                    if done.restarts:  # A topic may have been made anew, with other partitions.
+                        topics.same_partitions(broker, source, target)
                     Stage(broker, source, f"{target}-{GROUP}", instance, handler, done.stage).run(is_over)
                 except FencedError:
                     raise
@@ -131,8 +133,9 @@ def featurize(
                     if ending.is_over():
                         break
                     done.restarts += 1
-                    done.trouble = error.fact
-                    log.warning("stage_lost", text=f"{error.fact}; going on from what is committed")
+                    told = error.fact if error.value is None else f"{error.fact}: {error.value}"
+                    done.trouble = told
+                    log.warning("stage_lost", text=f"{told}; going on from what is committed")
                     ending.wait(AGAIN_S)
                     handler = Featurizing(settings, source, target, dead, handler.account)
     return done

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.adapters.kafka.feature_records import FeatureDecoder
 from richter.adapters.kafka.records import Record, records_of
+from richter.adapters.kafka.stage import TopicWatch
 from richter.adapters.kafka.topics import describe
 from richter.adapters.tables.parts import PART_ROWS, PartWriter, open_log
 from richter.engine.rows import FeatureRows
@@ -89,6 +90,7 @@ class TopicLog:
         self._log = structlog.get_logger("richter.features")
         self.status = status or TopicLogStatus()
         self._source = f"{topic}/{state.topic_id}"
+        self._watch = TopicWatch(broker, topic, state.topic_id)
         aside = open_log(folder, self._source)
         if aside is not None:
             self._log.warning("log_moved_aside", text=f"a feature log of something else is now {aside}")
@@ -129,6 +131,7 @@ class TopicLog:
             DataFolderError: the log cannot be written.
             SchemaMismatchError: the topic holds something else.
         """
+        self._watch.look()
         first = self._consumer.poll(timeout_s)
         messages = [] if first is None else [first, *self._consumer.consume(BATCH - 1, 0)]
         try:

@@ -100,18 +100,19 @@ class FeatureDecoder:
         """
         try:
             records = [msgspec.structs.astuple(self._decode(value)) for value in values]
-        except msgspec.MsgspecError as error:
+            blocks = []
+            start = 0
+            for stop in range(1, len(records) + 1):
+                if stop == len(records) or records[stop][11] != records[start][11]:
+                    blocks.append(self._rows(records[start:stop]))
+                    start = stop
+        # An integer wider than a column, bytes that are no text, and objects too deep say it their own way.
+        except (msgspec.MsgspecError, OverflowError, UnicodeDecodeError, RecursionError) as error:
             raise SchemaMismatchError(
                 f"a record is no feature row of this version of richter ({error})",
                 None,
                 "make the topic anew, or read it with the version that wrote it",
             ) from error
-        blocks = []
-        start = 0
-        for stop in range(1, len(records) + 1):
-            if stop == len(records) or records[stop][11] != records[start][11]:
-                blocks.append(self._rows(records[start:stop]))
-                start = stop
         return blocks
 
     def _rows(self, records: list[tuple[Any, ...]]) -> FeatureRows:

@@ -13,18 +13,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 
-from richter.adapters.kafka.connection import Broker
+from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.adapters.kafka.producer import PRODUCER, Headers
 from richter.adapters.kafka.records import Record, records_of
 from richter.errors import TransportError
 
-__all__ = ["COMMIT_S", "FencedError", "Handler", "Output", "Stage", "StageStatus"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from confluent_kafka.admin import TopicDescription
+
+__all__ = ["COMMIT_S", "FencedError", "Handler", "Output", "Stage", "StageStatus", "TopicWatch"]
 
 BATCH: Final = 2000
 COMMIT_S: Final = 0.05
@@ -36,9 +41,12 @@ PATIENCE_S: Final = 60.0
 LEAVING_S: Final = 5.0
 """And so long once the stage is to end."""
 LAG_S: Final = 2.0
+WATCH_S: Final = 3.0
 TRANSACTION_MS: Final = 10_000
 SESSION_MS: Final = 6_000
 HEARTBEAT_MS: Final = SESSION_MS // 4
+
+_REPLACED: Final = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 
 Result = TypeVar("Result")
 
@@ -103,6 +111,59 @@ class StageStatus(msgspec.Struct):
     rebuilt: int = 0
 
 
+class TopicWatch:
+    """Asks now and then, without waiting, for a topic: who reads one that was deleted is told nothing of it.
+
+    Args:
+        broker: the cluster.
+        topic: to be looked after.
+        topic_id: it has; None takes the one it has when it is first asked for.
+    """
+
+    def __init__(self, broker: Broker, topic: str, topic_id: str | None = None) -> None:
+        self._admin = broker.admin()
+        self._topic = topic
+        self._id = topic_id
+        self._asked: Future[TopicDescription] | None = None
+        self._asked_at = 0.0
+        self._missed = 0
+
+    def look(self) -> None:
+        """To be called often.
+
+        Raises:
+            TransportError: the topic is gone, or another one has its name.
+        """
+        self._admin.poll(0)
+        if self._asked is None:
+            if time.monotonic() - self._asked_at >= WATCH_S:
+                self._asked_at = time.monotonic()
+                described = self._admin.describe_topics(
+                    TopicCollection([self._topic]), request_timeout=ANSWER_S
+                )
+                self._asked = described[self._topic]
+            return
+        if not self._asked.done():
+            return
+        asked, self._asked = self._asked, None
+        try:
+            found = str(asked.result().topic_id)
+        except KafkaException as error:
+            # Once may be a broker that has not heard of it yet; without any answer the reader is told so itself.
+            self._missed += error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+            if self._missed < 2:
+                return
+            raise TransportError(
+                "the topic does not exist any more",
+                self._topic,
+                f"create it: richter topics create {self._topic}",
+            ) from error
+        self._missed = 0
+        self._id = self._id or found
+        if found != self._id:
+            raise TransportError("the topic was made anew while it was read", self._topic, "start again")
+
+
 class _Place(msgspec.Struct):
     """A partition: from where on it writes, and what comes next."""
 
@@ -150,6 +211,7 @@ class Stage:
         self._lost = False
         self._replaced = False
         self._lag_at = 0.0
+        self._watch = TopicWatch(broker, topic)
         self._log = structlog.get_logger("richter.stage")
         self._producer = Producer(
             broker.config(
@@ -172,7 +234,7 @@ class Stage:
         note = consumer["error_cb"]
 
         def noted(error: KafkaError) -> None:
-            self._replaced = self._replaced or error.code() == KafkaError.FENCED_INSTANCE_ID
+            self._replaced = self._replaced or _is_replaced(error)
             note(error)
 
         self._consumer = Consumer({**consumer, "error_cb": noted})
@@ -214,6 +276,7 @@ class Stage:
         self._status.lag = lag
 
     def _round(self) -> None:
+        self._watch.look()
         if time.monotonic() - self._lag_at >= LAG_S:
             self._lag_at = time.monotonic()
             self._measure_lag()
@@ -370,6 +433,7 @@ class Stage:
                     raise
 
     def _failure(self, error: KafkaError) -> TransportError:
+        self._replaced = self._replaced or _is_replaced(error)
         if error.code() == KafkaError._FENCED and not self._replaced:
             # So is who slept through the end of a transaction. The group says who else has this one's place.
             self._ask_group()
@@ -385,8 +449,13 @@ class Stage:
         """Wait until the group has answered a heartbeat or two."""
         end = time.monotonic() + 2 * HEARTBEAT_MS / 1000
         while not self._replaced and time.monotonic() < end:
-            with suppress(KafkaException):  # It also says that partitions were lost.
-                self._consumer.consume(BATCH, 0.1)
+            try:
+                found = [message.error() for message in self._consumer.consume(BATCH, 0.1)]
+            except KafkaException as error:  # It also says that partitions were lost.
+                found = [error.args[0]]
+            self._replaced = self._replaced or any(
+                error is not None and _is_replaced(error) for error in found
+            )
 
     def _close(self) -> None:
         self._status.partitions = []
@@ -396,5 +465,13 @@ class Stage:
                 self._producer.abort_transaction(2.0)
         with suppress(KafkaException):
             self._consumer.close()
-        self._producer.purge()
-        self._producer.flush(0.5)
+        with suppress(KafkaException):  # One that was fenced says so once more.
+            self._producer.purge()
+            self._producer.flush(0.5)
+
+
+def _is_replaced(error: KafkaError) -> bool:
+    """Whether another member has this one's `group.instance.id`; a consumer tells it as a fatal error's text too."""
+    if error.code() == KafkaError._FATAL:
+        return _REPLACED in error.str()
+    return bool(error.code() == KafkaError.FENCED_INSTANCE_ID)

@@ -1,0 +1,108 @@
+"""`make compose-test`: the course's commands, word for word, on a real engine, against a simulated exchange.
+
+It works in a copy of the project, under a project name of its own, and takes its containers and volumes away at the
+end. The images stay: they are what makes the next time quick.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from tests.compose.shell import Shell, StepFailed
+from tests.compose.steps import FULL, SHORT, down
+
+ROOT = Path(__file__).parents[2]
+CONTAINERS = {"exchange", "kafka", "market", "mlflow"}
+PORTS = {"Kafka": 9092, "MLflow": 5001}
+
+
+@click.command()
+@click.option("--short", is_flag=True, help="The first milestone only: no pipeline, no broker killed.")
+def main(short: bool) -> None:
+    """Type the course's commands against a real stack."""
+    start = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with TemporaryDirectory(prefix="richter-compose-", ignore_cleanup_errors=True) as folder:
+        shell = Shell(Path(folder), _environment(Path(folder)))
+        _need_engine(shell)
+        _copy(shell.root)
+        failed = False
+        try:
+            for step in SHORT if short else FULL:
+                click.echo(f"\n# {(step.__doc__ or '').splitlines()[0]}")
+                step(shell)
+        except StepFailed as error:
+            failed = True
+            click.echo(error.output)
+            click.echo(shell.ask("cd docker && docker compose --profile pipeline ps -a"))
+            click.echo(shell.ask("cd docker && docker compose --profile pipeline logs --tail 40"))
+            click.echo(f"FAILED: {error}")
+        finally:
+            click.echo("")
+            down(shell)
+    click.echo(f"\n{'Failed' if failed else 'All done'} after {time.monotonic() - start:.0f} s.")
+    sys.exit(failed)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This one's, without settings, and with the copy's code before the installed one."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COINBASE_", "COMPOSE_", "KAFKA_", "MLFLOW_", "RICHTER_"))
+    }
+    return {
+        **kept,
+        "COMPOSE_PROJECT_NAME": "richter-compose-test",  # Volumes of its own.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "src"),
+    }
+
+
+def _need_engine(shell: Shell) -> None:
+    if shutil.which("docker") is None:
+        sys.exit("compose-test needs a Docker engine, and there is no docker command.")
+    for command in ("docker version --format '{{.Server.Version}}'", "docker compose version --short"):
+        try:
+            shell.step(command, str.strip)
+        except StepFailed as error:
+            told = error.output.strip().splitlines()
+            sys.exit(f"compose-test needs a Docker engine with Compose: {told[-1] if told else error}")
+    there = CONTAINERS.intersection(shell.ask("docker ps -a --format '{{.Names}}'").split())
+    if there:
+        sys.exit(f"There are containers called {', '.join(sorted(there))} already: take them away first.")
+    for name, port in PORTS.items():
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                sys.exit(f"Port {port} is taken, and {name} needs it.")
+
+
+def _copy(folder: Path) -> None:
+    """What git knows and what it would take, as it is now: no data, no settings of this machine."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+if __name__ == "__main__":
+    main()

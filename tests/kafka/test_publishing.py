@@ -1,0 +1,649 @@
+"""What is recorded is on the topic: every line, in order, whatever happens to the broker, to the disk and to us."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from structlog.testing import capture_logs
+
+from richter.adapters.broker.cluster import Cluster
+from richter.adapters.broker.probe import free_ports
+from richter.adapters.kafka.producer import RecordProducer
+from richter.adapters.kafka.topics import RAW
+from richter.adapters.recording.published import load_published
+from richter.adapters.recording.recovery import recover
+from richter.adapters.recording.segments import Position, list_segments
+from richter.adapters.recording.writer import Recorder
+from richter.config import Settings
+from richter.engine.table import LOOK_BACK_S
+from richter.errors import DataFolderError, TransportError
+from richter.runtime import publishing, topic_replay
+from richter.runtime.publishing import Publisher
+from richter.runtime.retaining import retain, trim
+from richter.runtime.tick_records import RESENT_NS
+from richter.runtime.topic_replay import publish_recordings
+from tests.kafka import tools
+from tests.kafka.pipeline import Pipeline, end, kill
+from tests.live_tools import exchange
+from tests.tick_values import SECOND, START_NS, tick_value
+
+A, B = "A-BUSD", "AB-USD"  # Both are ABUSD in a file's name.
+BTC = "BTC-USD"
+
+
+class Found(NamedTuple):
+    """A record, as a plain client sees it."""
+
+    key: str
+    value: bytes
+    headers: dict[str, bytes]
+    timestamp_ms: int
+
+
+def read_topic(servers: str, topic: str) -> list[Found]:
+    """All records, partition by partition."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "none",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    found = []
+    try:
+        for number in consumer.list_topics(topic, timeout=tools.LIMIT_S).topics[topic].partitions:
+            consumer.assign([TopicPartition(topic, number, 0)])
+            is_read, limit = False, time.monotonic() + tools.LIMIT_S
+            while not is_read:
+                assert time.monotonic() < limit, f"{topic} [{number}] cannot be read"
+                for message in consumer.consume(1000, 0.2):
+                    error = message.error()
+                    if error is not None:
+                        assert error.code() == KafkaError._PARTITION_EOF, error
+                        is_read = True
+                        continue
+                    headers = dict(message.headers() or ())
+                    found.append(
+                        Found(message.key().decode(), message.value(), headers, message.timestamp()[1])
+                    )
+    finally:
+        consumer.close()
+    return found
+
+
+def values(found: list[Found], product: str) -> list[bytes]:
+    return [record.value for record in found if record.key == product]
+
+
+def first_times(all_values: list[bytes]) -> list[bytes]:
+    """Without what is there again."""
+    return list(dict.fromkeys(all_values))
+
+
+class Log:
+    """A recording in the making, and what is in it by product."""
+
+    def __init__(self, folder: Path, **limits: Any) -> None:
+        recover(folder)
+        self.folder = folder
+        self.lines: dict[str, list[bytes]] = {}
+        self.recorder = Recorder(folder, min_free_bytes=0, **limits)
+
+    def add(self, number: int, product: str = BTC, **fields: Any) -> bytes:
+        line = tick_value(number, product, **fields)
+        at = START_NS + number * SECOND
+        self.recorder.append(product, [line], ts_recv=at, ts_event=at, conn_id="conn-1")
+        self.lines.setdefault(product, []).append(line)
+        return line
+
+
+@pytest.fixture
+def make(tmp_path: Path, unique: Callable[[str], str]) -> Callable[..., Settings]:
+    """Settings with a prefix of their own."""
+    prefix = unique("publish") + "."
+    return lambda servers, *products: Settings(
+        data_dir=tmp_path / "data",
+        kafka_bootstrap_servers=servers,
+        kafka_topic_prefix=prefix,
+        products=products or (BTC,),
+    )
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, unique: Callable[[str], str]) -> Iterator[Callable[..., Pipeline]]:
+    """Makes pipelines on one data folder and one prefix; what they started is killed at the end."""
+    prefix = unique("publish") + "."
+    started: list[subprocess.Popen[str]] = []
+
+    class Ours(Pipeline):
+        def start(self, command: list[str]) -> subprocess.Popen[str]:
+            started.append(super().start(command))
+            return started[-1]
+
+    yield lambda servers, url, *pairs: Ours(tmp_path / "data", servers, prefix, url, pairs or (BTC,))
+    for process in started:
+        if process.poll() is None:
+            kill(process)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A broker to kill."""
+    tools.has_kafka()
+    cluster = Cluster(tmp_path_factory.mktemp("own"))
+    cluster.start(1, 0)
+    yield cluster
+    cluster.stop()
+
+
+def wait_published(publisher: Publisher, records: int) -> None:
+    tools.wait(lambda: publisher.status.published >= records, f"{records} records published")
+
+
+def told(logs: list[Any], event: str) -> list[str]:
+    return [entry["text"] for entry in logs if entry["event"] == event]
+
+
+def test_every_line_arrives_in_order_with_its_key_its_identity_and_the_time_of_publishing(
+    kafka: str, make: Callable[..., Settings]
+) -> None:
+    settings = make(kafka, A, B)
+    folder = settings.data_dir / "raw"
+    log = Log(folder, rotate_bytes=20_000, compress=True)
+    before = time.time() * 1000
+    with Publisher(settings, folder) as publisher:
+        for number in range(300):
+            log.add(number, (A, B)[number % 3 == 0])
+            if number % 50 == 0:
+                log.recorder.tick()
+                publisher.take(b"", "", 0)
+        log.recorder.close()
+
+    found = read_topic(kafka, settings.kafka_topic_prefix + RAW)
+    for product in (A, B):
+        assert values(found, product) == log.lines[product]
+    assert (publisher.status.published, publisher.status.left, publisher.status.trouble) == (300, 0, "")
+    for record in found:
+        tick = json.loads(record.value)
+        assert record.headers["schema"] == b"richter.tick/1"
+        assert record.headers["connection"].decode() == tick["conn_id"]
+        assert int(record.headers["sequence"]) == tick["frame_no"]
+        assert (folder / f"{record.headers['source'].decode()}.manifest.json").exists()
+        assert before - 1000 <= record.timestamp_ms <= time.time() * 1000 + 1000
+    assert len(list(folder.glob("*.zst"))) > 4
+
+
+def test_what_was_recorded_before_anyone_published_counts_as_done(
+    kafka: str, make: Callable[..., Settings]
+) -> None:
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw")
+    for number in range(5):
+        log.add(number)
+    log.recorder.close()
+    log = Log(settings.data_dir / "raw")
+    with Publisher(settings, log.folder):
+        log.add(5)
+        log.add(6, "NEW-USD")
+        log.recorder.close()
+    # The products of a later start, and what is recorded in between, are published from their first line on.
+    log = Log(settings.data_dir / "raw")
+    log.add(7)
+    log.recorder.close()
+    with Publisher(settings, log.folder):
+        pass
+
+    found = read_topic(kafka, settings.kafka_topic_prefix + RAW)
+
+    assert values(found, BTC) == [tick_value(5), tick_value(7)]
+
+
+def test_ingest_killed_again_and_again_publishes_every_line_and_little_of_it_twice(
+    kafka: str, tmp_path: Path, pipeline: Callable[..., Pipeline]
+) -> None:
+    pairs = ("BTC-USD", "ETH-USD")
+    raw = tmp_path / "data" / "raw"
+    products = [argument for pair in pairs for argument in ("--product", pair)]
+    with exchange("--history", "6h", *products, "--seed", "5", "--no-limits") as url:
+        pipe = pipeline(kafka, url, *pairs)
+        for _ in range(3):
+            process = pipe.ingest()
+            tools.wait(
+                lambda: noted(raw) < records_in(kafka, pipe.raw), "records that the note does not know"
+            )
+            kill(process)
+        process = pipe.ingest()
+        pipe.wait_for(pipe.recorded, pipe.recorded() + 1_000, process)
+        ran = end(process)
+
+    assert ran["published"]["left"] == 0
+    found = read_topic(kafka, pipe.raw)
+    doubled = 0
+    for pair in pairs:
+        recorded = recorded_lines(raw, pair)
+        published = values(found, pair)
+        assert first_times(published) == recorded
+        passed = dict(zip(recorded, event_time_passed(recorded), strict=True))
+        newest = -1
+        for line in published:
+            if passed[line] <= newest:
+                doubled += 1
+                assert newest - passed[line] <= RESENT_NS
+            newest = max(newest, passed[line])
+    assert doubled > 0
+
+
+def recorded_lines(raw: Path, product: str) -> list[bytes]:
+    paths = sorted(raw.glob(f"ticks_{product.replace('-', '')}_*.ndjson"))
+    return [line for path in paths for line in path.read_bytes().splitlines()]
+
+
+def event_time_passed(lines: list[bytes]) -> list[int]:
+    """Event time since the first line; steps backwards do not count."""
+    times = [json.loads(line)["ts_event"] for line in lines]
+    return list(accumulate((max(0, after - before) for before, after in pairwise(times)), initial=0))
+
+
+def noted(raw: Path) -> int:
+    """Lines that the note says are published."""
+    note = load_published(raw) if raw.exists() else None
+    places = [] if note is None else [place for place in note.positions.values() if place is not None]
+    lines = 0
+    for place in places:
+        prefix = place.segment[:-22]
+        for path in raw.glob(f"{prefix}*.ndjson"):
+            if path.name <= place.segment:
+                data = path.read_bytes()
+                lines += (data[: place.offset] if path.name == place.segment else data).count(b"\n")
+    return lines
+
+
+def records_in(servers: str, topic: str) -> int:
+    """Records in a topic; none where it is not there yet."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "none", "log_level": 0})
+    try:
+        metadata = consumer.list_topics(topic, timeout=tools.LIMIT_S).topics[topic]
+        places = [TopicPartition(topic, number) for number in metadata.partitions]
+        return sum(consumer.get_watermark_offsets(place, timeout=tools.LIMIT_S)[1] for place in places)
+    except KafkaException:
+        return 0  # Made this moment.
+    finally:
+        consumer.close()
+
+
+def test_without_a_broker_recording_goes_on_and_the_next_start_catches_up(
+    kafka: str, make: Callable[..., Settings]
+) -> None:
+    nowhere = make(f"localhost:{free_ports(1)[0]}")
+    log = Log(nowhere.data_dir / "raw")
+    with capture_logs() as logs, Publisher(nowhere, log.folder) as publisher:
+        for number in range(50):
+            log.add(number)
+        tools.wait(lambda: len(told(logs, "not_published")) > 0, "trouble told")
+        assert publisher.trouble.startswith("not published: no Kafka broker answers")
+        time.sleep(2 * publishing.AGAIN_S)  # Long enough for another try: it must not be told again.
+        log.recorder.close()
+    assert publisher.status.left == 50
+    assert len(told(logs, "not_published")) == 1
+    settings = make(kafka)
+
+    with Publisher(settings, log.folder) as publisher:
+        pass
+
+    assert publisher.status.left == 0
+    assert values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC) == log.lines[BTC]
+
+
+def test_a_broker_killed_and_started_gets_everything_in_order(
+    own: Cluster, make: Callable[..., Settings]
+) -> None:
+    settings = make(own.addresses())
+    log = Log(settings.data_dir / "raw", rotate_bytes=100_000)
+    with capture_logs() as logs, Publisher(settings, log.folder) as publisher:
+        for number in range(200):
+            log.add(number)
+        wait_published(publisher, 200)
+        own.kill_node(1)
+        for number in range(200, 3_000):  # 2,800 s of event time: more than may be on its way.
+            log.add(number)
+        tools.wait(lambda: publisher.trouble != "", "trouble")
+        outstanding = publisher.status.outstanding
+        own.start_node(1)
+        wait_published(publisher, 3_000)
+        tools.wait(lambda: publisher.trouble == "", "end of the trouble")
+        log.recorder.close()
+
+    assert 0 < outstanding <= RESENT_NS // SECOND
+    assert len(told(logs, "not_published")) == len(told(logs, "publishing")) == 1
+    found = read_topic(own.addresses(), settings.kafka_topic_prefix + RAW)
+    assert values(found, BTC) == log.lines[BTC]
+
+
+def test_a_replay_goes_on_over_a_brokers_restart_and_gives_up_on_one_that_stays_away(
+    own: Cluster, make: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(own.addresses())
+    lines = [tick_value(number) for number in range(1_200)]
+    path = tmp_path / "recording.ndjson"
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    topic = settings.kafka_topic_prefix + "again"
+    now, restarts = [0.0], []
+
+    def sleep(
+        seconds: float,
+    ) -> None:  # Ten minutes of the recording are on their way when the broker comes back.
+        now[0] += seconds
+        if now[0] > 300 and not restarts:
+            own.kill_node(1)
+            restarts.append(threading.Timer(2, own.start_node, [1]))
+            restarts[0].start()
+
+    sent = publish_recordings([str(path)], topic, settings, speed=1, sleep=sleep, monotonic=lambda: now[0])
+    restarts[0].join()
+    found = values(read_topic(own.addresses(), topic), BTC)
+    monkeypatch.setattr(topic_replay, "SILENCE_S", 0.5)
+    os.kill(own.status().nodes[0].pid or 0, signal.SIGSTOP)
+    resume = threading.Timer(3, os.kill, [own.status().nodes[0].pid or 0, signal.SIGCONT])
+    monkeypatch.setattr(topic_replay.topics, "ensure", lambda *_: resume.start())
+    with pytest.raises(TransportError, match=r"are not acknowledged, and nothing came in for 0\.5 s"):
+        publish_recordings([str(path)], topic, settings)
+    resume.join()
+
+    assert (sent.records, found) == (1_200, lines)
+
+
+def test_another_cluster_is_told_and_gets_what_comes_from_then_on(
+    kafka: str, own: Cluster, make: Callable[..., Settings]
+) -> None:
+    log = Log(make(kafka).data_dir / "raw")
+    with Publisher(make(kafka), log.folder):
+        log.add(1)
+        log.recorder.close()
+    log = Log(make(kafka).data_dir / "raw")
+    settings = make(own.addresses())
+    with capture_logs() as logs, Publisher(settings, log.folder):
+        log.add(2)
+        log.recorder.close()
+
+    assert "are not those that have the recording so far" in "".join(told(logs, "another_cluster"))
+    found = read_topic(own.addresses(), settings.kafka_topic_prefix + RAW)
+    assert values(found, BTC) == [tick_value(2)]
+
+
+def test_while_the_note_cannot_be_written_publishing_waits_and_tells_it_once(
+    kafka: str, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw")
+    tries: list[float] = []
+    save = publishing.save_published
+    room = threading.Event()
+
+    def refuse(folder: Path, note: Any) -> None:
+        if tries and not room.is_set():
+            tries.append(time.monotonic())
+            raise DataFolderError("the note cannot be written", str(folder), "free space")
+        tries.append(time.monotonic())
+        save(folder, note)
+
+    monkeypatch.setattr(publishing, "save_published", refuse)
+    with capture_logs() as logs, Publisher(settings, log.folder) as publisher:
+        for number in range(3_000):
+            log.add(number)
+        tools.wait(lambda: len(tries) > 3, "three tries to save")
+        waiting = publisher.status.published
+        trouble = publisher.trouble
+        room.set()
+        wait_published(publisher, 3_000)
+        log.recorder.close()
+
+    assert 500 < waiting <= 1 + RESENT_NS // SECOND
+    assert trouble == "not published: the note cannot be written"
+    assert len(told(logs, "not_published")) == len(told(logs, "publishing")) == 1
+    assert min(after - before for before, after in pairwise(tries[1:4])) > 0.5
+    assert values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC) == log.lines[BTC]
+
+
+def test_lines_too_large_or_unreadable_are_dead_letters_and_the_others_arrive(
+    kafka: str, make: Callable[..., Settings]
+) -> None:
+    settings = make(kafka, BTC, "ETH-USD")
+    log = Log(settings.data_dir / "raw")
+    with Publisher(settings, log.folder) as publisher:
+        log.add(1)
+        log.add(2, pad="x" * 1_100_000)
+        log.add(3, price="1" + "0" * 30)  # More than a price can be, by a reader's setting.
+        log.add(4)
+        log.add(5, "ETH-USD")
+        log.recorder.close()
+
+    found = read_topic(kafka, settings.kafka_topic_prefix + RAW)
+    assert values(found, BTC) == [log.lines[BTC][0], log.lines[BTC][3]]
+    assert values(found, "ETH-USD") == log.lines["ETH-USD"]
+    dead = (settings.data_dir / "dead" / "publish.ndjson").read_bytes()
+    letters = [json.loads(line) for line in dead.splitlines()]
+    assert [letter["size"] for letter in letters] == [
+        len(line) for line in (log.lines[BTC][2], log.lines[BTC][1])
+    ]
+    assert letters[1]["reason"] == "too large for a record"
+    assert (publisher.status.refused, publisher.status.left) == (2, 0)
+
+
+def test_a_producer_that_fails_is_replaced_and_nothing_is_lost(
+    kafka: str, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw", rotate_bytes=50_000)
+    made: list[RecordProducer] = []
+
+    class Failing(RecordProducer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+            self.number = len(made)
+            self.sends = 0
+
+        def send(self, *arguments: Any) -> bool:
+            self.sends += 1
+            if self.number <= 3 and self.sends > 200 * self.number:
+                self.failure = TransportError(f"failure {self.number}")
+                return False
+            return super().send(*arguments)
+
+    monkeypatch.setattr(publishing, "RecordProducer", Failing)
+    monkeypatch.setattr(publishing, "AGAIN_S", 0.05)
+    with Publisher(settings, log.folder) as publisher:
+        for number in range(1_500):
+            log.add(number)
+        tools.wait(lambda: publisher.status.restarts == 3, "three failures")
+        wait_published(publisher, 1_500)
+        log.recorder.close()
+
+    assert publisher.status.left == 0
+    found = values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC)
+    assert first_times(found) == log.lines[BTC]
+
+
+def test_what_a_producer_throws_away_at_the_end_is_no_failure(
+    make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, own: Cluster
+) -> None:
+    settings = make(own.addresses())
+    log = Log(settings.data_dir / "raw")
+    monkeypatch.setattr(publishing, "AT_THE_END_S", 1.0)
+    monkeypatch.setattr(publishing, "SILENCE_S", 0.2)
+    publisher = Publisher(settings, log.folder)
+    log.add(1)
+    wait_published(publisher, 1)
+    os.kill(own.status().nodes[0].pid or 0, signal.SIGSTOP)
+    try:
+        for number in range(2, 12):
+            log.add(number)
+        log.recorder.close()
+        publisher.close()
+    finally:
+        os.kill(own.status().nodes[0].pid or 0, signal.SIGCONT)
+
+    assert publisher.status.left == 10
+    assert publisher.status.trouble == "the broker has acknowledged nothing for 0.2 s"
+    with Publisher(settings, log.folder) as publisher:
+        pass
+    assert (
+        first_times(values(read_topic(own.addresses(), settings.kafka_topic_prefix + RAW), BTC))
+        == log.lines[BTC]
+    )
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_a_spool_keeps_what_no_broker_has_and_what_is_looked_back_to(
+    tmp_path: Path, acknowledged: bool
+) -> None:
+    log = Log(tmp_path / "spool", rotate_bytes=30_000)
+    for number in range(0, 4 * LOOK_BACK_S, 30):
+        log.add(number)
+    log.recorder.close()
+    segments = list_segments(log.folder)
+    place = Position(str(segments[-1].name), segments[-1].manifest.size) if acknowledged else Position("", 0)
+
+    trim(log.folder, {BTC: place}, time.time_ns())
+
+    left = b"".join(path.read_bytes() for path in sorted(log.folder.glob("*.ndjson"))).splitlines()
+    assert left == log.lines[BTC][len(log.lines[BTC]) - len(left) :]
+    if not acknowledged:
+        assert left == log.lines[BTC]
+    newest = json.loads(left[-1])["ts_event"]
+    looked_back = [
+        line for line in log.lines[BTC] if json.loads(line)["ts_event"] >= newest - LOOK_BACK_S * SECOND
+    ]
+    assert left[-len(looked_back) :] == looked_back
+    assert not acknowledged or len(left) < len(looked_back) + 2 * 50
+
+
+def test_a_product_that_the_spool_has_and_nobody_publishes_is_kept(tmp_path: Path) -> None:
+    log = Log(tmp_path / "spool", rotate_bytes=30_000)
+    for number in range(0, 4 * LOOK_BACK_S, 30):
+        log.add(number, "OLD-USD")
+    log.recorder.close()
+    before = sorted(log.folder.iterdir())
+
+    trim(log.folder, {}, time.time_ns())
+
+    assert sorted(log.folder.iterdir()) == before
+
+
+def test_retention_spares_what_is_recorded_and_not_published(
+    kafka: str, make: Callable[..., Settings]
+) -> None:
+    def settings(servers: str) -> Settings:
+        from msgspec.structs import replace
+
+        return replace(make(servers), retention_days=1e-6)
+
+    folder = settings(kafka).data_dir / "raw"
+    log = Log(folder, rotate_bytes=30_000)
+    with Publisher(settings("127.0.0.1:1"), folder):
+        for number in range(0, 4 * LOOK_BACK_S, 30):
+            log.add(number)
+        log.recorder.close()
+    before = len(list_segments(folder))
+    retain(settings(kafka), time.time_ns())
+    unpublished = len(list_segments(folder))
+    with Publisher(settings(kafka), folder):
+        pass
+
+    retain(settings(kafka), time.time_ns())
+
+    assert unpublished == before
+    assert 0 < len(list_segments(folder)) < before
+    assert values(read_topic(kafka, settings(kafka).kafka_topic_prefix + RAW), BTC) == log.lines[BTC]
+
+
+def test_a_note_that_cannot_be_read_is_refused_at_the_start(make: Callable[..., Settings]) -> None:
+    settings = make("127.0.0.1:1")
+    folder = settings.data_dir / "raw"
+    folder.mkdir(parents=True)
+    (folder / "published.json").write_bytes(b"{")
+
+    with pytest.raises(DataFolderError, match="the note of what is published cannot be read"):
+        Publisher(settings, folder)
+
+
+def test_a_disk_too_full_for_the_first_note_is_refused_at_the_start(
+    make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    settings = make("127.0.0.1:1")
+
+    with pytest.raises(DataFolderError, match="No space left on device"):
+        Publisher(settings, settings.data_dir / "raw")
+
+
+def test_ingest_ends_with_1_and_one_sentence_while_something_waits_and_with_0_when_all_is_there(
+    kafka: str, tmp_path: Path, pipeline: Callable[..., Pipeline]
+) -> None:
+    with exchange("--history", "10m") as url:
+        nowhere = pipeline(f"127.0.0.1:{free_ports(1)[0]}", url)
+        process = nowhere.ingest("--minutes", "0.03")
+        out, _ = process.communicate(timeout=tools.LIMIT_S)
+        recorded = nowhere.recorded()
+        said = nowhere.log(process).splitlines()[-1]
+        assert process.returncode == 1
+        assert json.loads(out)["ran"]["published"]["left"] == recorded > 100
+        assert f"{recorded:,} recorded lines are not published yet (no Kafka broker answers" in said
+        assert load_published(tmp_path / "data" / "raw").positions == {BTC: None}
+
+        pipe = pipeline(kafka, url)
+        process = pipe.ingest()
+        pipe.wait_for(pipe.recorded, recorded + 3, process)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=tools.LIMIT_S)
+
+    assert process.returncode == 0, pipe.log(process)
+    assert json.loads(out)["ran"]["published"]["left"] == 0
+    assert values(read_topic(kafka, pipe.raw), BTC) == recorded_lines(tmp_path / "data" / "raw", BTC)
+
+
+def test_a_second_signal_at_the_end_ends_at_once(own: Cluster, pipeline: Callable[..., Pipeline]) -> None:
+    with exchange() as url:
+        pipe = pipeline(own.addresses(), url)
+        process = pipe.ingest()
+        pipe.wait_for(lambda: pipe.log(process).count("created the topic"), 1, process)
+        os.kill(own.status().nodes[0].pid or 0, signal.SIGSTOP)
+        try:
+            pipe.wait_for(pipe.recorded, pipe.recorded() + 3, process)
+            process.send_signal(signal.SIGINT)
+            tools.wait(lambda: "recording_sealed" in pipe.log(process), "the end of the recording")
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=tools.LIMIT_S)
+        finally:
+            os.kill(own.status().nodes[0].pid or 0, signal.SIGCONT)
+
+    assert process.returncode == 130
+    assert time.monotonic() - began < publishing.AT_THE_END_S / 2
+
+
+def test_no_kafka_only_records(tmp_path: Path, pipeline: Callable[..., Pipeline]) -> None:
+    with exchange() as url:
+        process = pipeline("127.0.0.1:1", url).ingest("--no-kafka", "--minutes", "0.03")
+        out, _ = process.communicate(timeout=tools.LIMIT_S)
+
+    assert process.returncode == 0
+    assert json.loads(out)["ran"]["published"] is None
+    assert not (tmp_path / "data" / "raw" / "published.json").exists()
