@@ -29,11 +29,14 @@ kafka: $(VENV)/.synced ## A Kafka broker on this machine, without Docker (ARGS=-
 test: $(VENV)/.synced ## Run the tests (ARGS=…)
 	$(BIN)/pytest $(ARGS)
 
-check: $(VENV)/.synced requirements-check ## Lint, types, layers, lock file and requirements.txt
+check: $(VENV)/.synced requirements-check ## Lint, types, layers, lock file, requirements.txt, containers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile.ingestor docker/Dockerfile.mlflow
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/docker-compose.yaml
+	bash -n docker/kafka/tool && bash -n docker/kafka/healthy
 
 requirements-check: $(VENV)/.uv
 	@$(BIN)/uv lock --check --quiet
@@ -53,6 +56,9 @@ soak: $(VENV)/.synced ## An hour live against an exchange full of faults (ARGS=�
 
 seed: $(VENV)/.synced ## The course's commands, typed in full (SEED_MINUTES=15, ARGS=…), written to docs/seed.md
 	$(BIN)/python -m tests.seed --out docs/seed.md $(ARGS)
+
+compose-test: $(VENV)/.synced ## The course's commands on a Docker engine, in a copy of the project (ARGS=--short)
+	$(BIN)/python -m tests.compose $(ARGS)
 
 docs: $(VENV)/.synced ## Write the generated parts of the documentation
 	$(BIN)/python -m richter.cli.docs

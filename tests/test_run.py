@@ -80,7 +80,7 @@ def test_minutes_end_a_run_in_order_and_the_scripts_of_the_course_work(tmp_path:
             "0.05",
         ]
         ended = subprocess.run(
-            [*script, "--save-disk"],
+            [*script, "--save-disk", "--no-kafka"],
             cwd=tmp_path,
             env={**os.environ, "COINBASE_WS_URL": url},
             capture_output=True,
@@ -91,7 +91,7 @@ def test_minutes_end_a_run_in_order_and_the_scripts_of_the_course_work(tmp_path:
         assert ended.returncode == 0, ended.stderr
         assert "recorded " in ended.stdout
         assert f"WebSocket connected to {url}" in ended.stderr
-        assert ended.stderr.count("no broker answers at localhost:9092: recording only") == 1
+        assert not (tmp_path / "data" / "raw" / "published.json").exists()
         lines = recorded_lines(tmp_path / "data")
         assert lines > 500
         assert not (tmp_path / "data" / "processed").exists()

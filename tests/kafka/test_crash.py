@@ -12,7 +12,7 @@ import pytest
 from richter.adapters.broker.cluster import Cluster
 from tests.kafka import tools
 from tests.kafka.crash import PAIRS, kill_again_and_again
-from tests.kafka.pipeline import PYTHON, Pipeline, check, compare, end, kill
+from tests.kafka.pipeline import PYTHON, Pipeline, check, compare, end
 from tests.kafka.recorded import clean_up, publish, record
 from tests.live_tools import exchange
 

@@ -47,13 +47,13 @@ class Copy:
         pass
 
     def take(self, partition: int, records: list[Record], writes: bool) -> Iterable[Output]:
-        for record in records:
-            assert record.value is not None
+        for each in records:
+            assert each.value is not None
             if not writes:
-                self.silent.append(record.value)
+                self.silent.append(each.value)
                 continue
-            self.seen.append(record.value)
-            yield Output(self._target, record.value, record.key, partition)
+            self.seen.append(each.value)
+            yield Output(self._target, each.value, each.key, partition)
             if len(self.seen) == self._fails_at:
                 raise RuntimeError("no more")
 
