@@ -168,7 +168,8 @@ while left:
     for message in consumer.consume(500, 0.5):
         while True:
             try:
-                producer.produce(target, rows[left % len(rows)] if rows else message.value(), message.key(), partition=message.partition())
+                value = rows[left % len(rows)] if rows else message.value()
+                producer.produce(target, value, message.key(), partition=message.partition())
                 break
             except BufferError:
                 producer.poll(0.01)

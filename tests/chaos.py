@@ -53,8 +53,8 @@ def distributed(kills: int, seed: int) -> str:
             cluster.stop()
     parts = ", ".join(f"{what} {number} times" for what, number in sorted(killed.items()))
     return (
-        f"## {kills} kills on Kafka\n\nWhile ticks went from a simulated exchange through `richter ingest`, a cluster of "
-        f"three brokers and `richter featurize`, one of them was killed (SIGKILL) {kills} times at random moments: "
+        f"## {kills} kills on Kafka\n\nWhile ticks went from a simulated exchange through `richter ingest`, a cluster "
+        f"of three brokers and `richter featurize`, one of them was killed (SIGKILL) {kills} times at random moments: "
         f"{parts}; a broker came back after up to three seconds, the others at once. For a third of the time two "
         "featurizers shared the work. Afterwards `ticks.features`, as a reader of committed rows sees it, equals an "
         "uninterrupted replay of the recording: same rows, same order per product, same bits, none missing, none "

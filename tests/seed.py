@@ -213,6 +213,11 @@ def history(minutes: float) -> tuple[str, ...]:
     return () if minutes >= 15 else ("--history", "30m")
 
 
+def shown(command: str) -> str:
+    """A command in a cell of a table."""
+    return " ".join(command.split()).replace("|", "\\|")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=float(os.environ.get("SEED_MINUTES") or 15))
@@ -236,7 +241,7 @@ def main() -> None:
             setup=True,
             tell=lambda text: print(text, flush=True),
         )
-    table = "\n".join(f"| `{' '.join(command.split())}` | {s:.0f} | {told} |" for command, s, told in rows)
+    table = "\n".join(f"| `{shown(command)}` | {s:.0f} | {told} |" for command, s, told in rows)
     text = (
         "# The course's commands\n\nWritten by `make seed`: each command word for word, in a copy of the project "
         "with a virtual environment of its own, against a simulated exchange and a Kafka broker on this machine; "

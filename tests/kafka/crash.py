@@ -55,13 +55,18 @@ def kill_again_and_again(
         pipeline = Pipeline(folder, servers, prefix, url, PAIRS)
         ingest, first = pipeline.ingest(), pipeline.featurize()
         second: subprocess.Popen[str] | None = None
-        names = ["ingest", "featurizer", "ingest", "featurizer", "broker" if cluster is not None else "featurizer"]
+        names = [
+            "ingest",
+            "featurizer",
+            "ingest",
+            "featurizer",
+            "broker" if cluster is not None else "featurizer",
+        ]
         for number in range(kills):
             if number == kills // 3:
                 second = pipeline.featurize()
             if number == 2 * kills // 3 and second is not None:
-                joined = second
-                pipeline.wait_for(lambda: pipeline.log(joined).count('"assigned"'), 1, second)
+                pipeline.wait_for_word('"assigned"', second)
                 end(second)
                 second = None
             pipeline.wait_for(pipeline.recorded, pipeline.recorded() + int(rng.integers(1, most)), ingest)

@@ -104,6 +104,10 @@ class Pipeline:
                     found.setdefault(partition, []).extend(record.value or b"" for record in records)
         return found
 
+    def wait_for_word(self, word: str, process: subprocess.Popen[str]) -> None:
+        """Wait until a process has logged a word."""
+        self.wait_for(lambda: self.log(process).count(word), 1, process)
+
     def wait_for(self, what: Any, wanted: int, *processes: subprocess.Popen[str]) -> None:
         """Wait until a count has come so far."""
         end = time.monotonic() + LIMIT_S
