@@ -4,6 +4,8 @@ import copy
 import importlib.util
 import re
 import sys
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +62,7 @@ def faults(compose):
         ),
         "plain `up` starts other services": plain == {"kafka", "mlflow"},
         "a service has no limit of memory": all("mem_limit" in service for service in services.values()),
+        "a service does not say how it is": all("healthcheck" in service for service in services.values()),
         "a service stays down": all(
             service.get("restart") == "unless-stopped" for service in services.values()
         ),
@@ -108,6 +111,7 @@ def test_the_compose_file_is_as_it_should_be():
         ("services.mlflow.networks", ["default"], "a service is on another network"),
         ("services.ingestor.profiles", None, "plain `up` starts other services"),
         ("services.mlflow.mem_limit", None, "a service has no limit of memory"),
+        ("services.featurizer.healthcheck", None, "a service does not say how it is"),
         ("services.kafka.restart", "no", "a service stays down"),
         ("services.kafka.image", "apache/kafka:latest", "an image is not pinned"),
         ("services.ingestor.environment.RICHTER_PRODUCT", "BTC-USD", "a setting that richter does not know"),
@@ -140,6 +144,34 @@ def test_the_shell_passes_on_every_setting_that_the_stack_does_not_fix():
     assert passed == [name for name in VARIABLES.values() if name not in fixed]
 
 
+def locked(image):
+    """The versions that an image is made of, by name."""
+    lines = (DOCKER / f"requirements.{image}.txt").read_text().splitlines()
+    return dict(line.partition(" ;")[0].split("==") for line in lines)
+
+
+@pytest.mark.parametrize("image", ["ingestor", "mlflow"])
+def test_an_image_installs_the_locked_versions_and_nothing_else(image):
+    """That they are uv.lock's is what `make requirements-check` says."""
+    (install,) = re.findall(r"pip install .*?&&", " ".join(instructions(f"Dockerfile.{image}", "RUN")))
+
+    assert {"--no-deps", "-r"} <= set(install.split())
+    assert f"docker/requirements.{image}.txt /tmp/requirements.txt" in instructions(
+        f"Dockerfile.{image}", "COPY"
+    )
+    assert "pip check" in "".join(instructions(f"Dockerfile.{image}", "RUN"))
+    assert all(locked(image).values())
+
+
+def test_the_ingestor_has_what_richter_needs_and_mlflow_the_version_of_its_clients():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.match(r"[\w-]+", each)[0] for each in project["dependencies"]}
+
+    assert wanted <= locked("ingestor").keys()
+    assert "mlflow" not in locked("ingestor")
+    assert project["optional-dependencies"]["tracking"] == [f"mlflow=={locked('mlflow')['mlflow']}"]
+
+
 @pytest.mark.parametrize("name", ["Dockerfile.ingestor", "Dockerfile.mlflow"])
 def test_images_stand_on_a_version_and_copy_only_what_is_sent(name):
     first, *others = (ROOT / ".dockerignore").read_text().replace("!", "").split("\n*\n")
@@ -147,7 +179,8 @@ def test_images_stand_on_a_version_and_copy_only_what_is_sent(name):
 
     assert first.startswith("#")
     assert instructions(name, "FROM") == ["python:3.11-slim"]
-    assert {source for line in instructions(name, "COPY") for source in line.split()[:-1]} <= sent
+    for line in instructions(name, "COPY"):
+        assert all(any(fnmatch(source, each) for each in sent) for source in line.split()[:-1])
     assert not sent & {".env", ".git", ".venv", "data"}
 
 
@@ -175,40 +208,54 @@ def entrypoint(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "is_namespace", lambda: False)
-    module.given = []
-    monkeypatch.setattr(
-        module.os,
-        "chown",
-        lambda path, user, group, follow_symlinks: module.given.append((path.name, user, group)),
-    )
+    monkeypatch.setattr(module, "os", System())
     return module
 
 
-def folder(owner, **owners):
-    def entry(name, user):
-        found = SimpleNamespace(st_uid=user, st_gid=user)
-        return SimpleNamespace(name=name, stat=lambda: found, lstat=lambda: found)
+class System:
+    """As much of `os` as the owners of a folder's entries need; who is not named is gone."""
 
-    made = entry("data", owner)
-    made.rglob = lambda pattern: [entry(name, user) for name, user in owners.items()]
-    return made
+    def __init__(self):
+        self.owners = {}
+        self.given = []
+
+    def hold(self, **owners):
+        self.owners = {Path("data"): owners.pop("data")}
+        self.owners |= {Path("data", name): owner for name, owner in owners.items()}
+
+    def walk(self, folder):
+        yield folder, ["gone"], [path.name for path in self.owners if path != folder]
+
+    def lstat(self, path):
+        if path not in self.owners:
+            raise FileNotFoundError(path)
+        return SimpleNamespace(st_uid=self.owners[path], st_gid=self.owners[path])
+
+    def chown(self, path, user, group, *, follow_symlinks):
+        assert not follow_symlinks
+        self.given.append((path.name, user, group))
 
 
 def test_a_container_runs_as_the_owner_of_the_data_and_gives_them_what_root_left(entrypoint):
-    assert entrypoint.take_over(folder(501, raw=0, spool=501, other=7)) == (501, 501)
-    assert entrypoint.given == [("raw", 501, 501)]
+    entrypoint.os.hold(data=501, raw=0, spool=501, other=7)
+
+    assert entrypoint.take_over(Path("data")) == (501, 501)
+    assert entrypoint.os.given == [("raw", 501, 501)]
 
 
 def test_a_folder_that_docker_made_goes_to_the_first_user(entrypoint):
-    assert entrypoint.take_over(folder(0, raw=0, spool=1000)) == (1000, 1000)
-    assert entrypoint.given == [("data", 1000, 1000), ("raw", 1000, 1000)]
+    entrypoint.os.hold(data=0, raw=0, spool=1000)
+
+    assert entrypoint.take_over(Path("data")) == (1000, 1000)
+    assert entrypoint.os.given == [("data", 1000, 1000), ("raw", 1000, 1000)]
 
 
 def test_under_a_rootless_engine_root_is_the_person_and_keeps_the_folder(entrypoint, monkeypatch):
     monkeypatch.setattr(entrypoint, "is_namespace", lambda: True)
+    entrypoint.os.hold(data=0, raw=0)
 
-    assert entrypoint.take_over(folder(0, raw=0)) == (0, 0)
-    assert entrypoint.given == []
+    assert entrypoint.take_over(Path("data")) == (0, 0)
+    assert entrypoint.os.given == []
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ end. The images stay: they are what makes the next time quick.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,16 +14,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import click
 
 from tests.compose.shell import Shell, StepFailed
-from tests.compose.steps import FULL, SHORT, down
+from tests.compose.steps import CONTAINERS, FULL, NETWORK, PROJECT, SHORT, down, take_leftovers
 
 ROOT = Path(__file__).parents[2]
-CONTAINERS = {"exchange", "kafka", "market", "mlflow"}
 PORTS = {"Kafka": 9092, "MLflow": 5001}
 
 
@@ -32,10 +34,15 @@ def main(short: bool) -> None:
     """Type the course's commands against a real stack."""
     start = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with TemporaryDirectory(prefix="richter-compose-", ignore_cleanup_errors=True) as folder:
+    with (
+        _only_one(),
+        TemporaryDirectory(prefix="richter-compose-", ignore_cleanup_errors=True) as folder,
+    ):
         shell = Shell(Path(folder), _environment(Path(folder)))
         _need_engine(shell)
         _copy(shell.root)
+        take_leftovers(shell)
+        _need_room(shell)
         failed = False
         try:
             for step in SHORT if short else FULL:
@@ -49,9 +56,25 @@ def main(short: bool) -> None:
             click.echo(f"FAILED: {error}")
         finally:
             click.echo("")
-            down(shell)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_IGN)
+            try:
+                down(shell)
+            except StepFailed as error:
+                failed = True
+                click.echo(f"{error.output}\nFAILED: {error}")
     click.echo(f"\n{'Failed' if failed else 'All done'} after {time.monotonic() - start:.0f} s.")
     sys.exit(failed)
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    with (Path(gettempdir()) / f"{PROJECT}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("Another compose-test is at work on this machine.")
+        yield
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -63,7 +86,7 @@ def _environment(folder: Path) -> dict[str, str]:
     }
     return {
         **kept,
-        "COMPOSE_PROJECT_NAME": "richter-compose-test",  # Volumes of its own.
+        "COMPOSE_PROJECT_NAME": PROJECT,  # Volumes of its own.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder / "src"),
     }
@@ -78,9 +101,16 @@ def _need_engine(shell: Shell) -> None:
         except StepFailed as error:
             told = error.output.strip().splitlines()
             sys.exit(f"compose-test needs a Docker engine with Compose: {told[-1] if told else error}")
-    there = CONTAINERS.intersection(shell.ask("docker ps -a --format '{{.Names}}'").split())
+
+
+def _need_room(shell: Shell) -> None:
+    there = {"kafka", "mlflow", *CONTAINERS}.intersection(
+        shell.ask("docker ps -a --format '{{.Names}}'").split()
+    )
     if there:
         sys.exit(f"There are containers called {', '.join(sorted(there))} already: take them away first.")
+    if shell.ask(f"docker network ls -q --filter name=^{NETWORK}$"):
+        sys.exit(f"There is a network {NETWORK} already: another stack's. Take it down first.")
     for name, port in PORTS.items():
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

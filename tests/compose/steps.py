@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from tests.compose.shell import Shell, StepFailed, says
 from tests.compose.topics import values
 
 EXCHANGE = "ws://exchange:8765"
+NETWORK = "docker_crypto-network"
+PROJECT = "richter-compose-test"
+CONTAINERS = ("exchange", "market", "stopped")
+"""Those that compose does not know."""
 RAW, FEATURES = "ticks.raw", "ticks.features"
 PIPELINE = {"COINBASE_WS_URL": EXCHANGE, "RICHTER_PRODUCTS": "BTC-USD,ETH-USD"}
 
@@ -43,6 +48,10 @@ _RUN_WITHOUT_DISK = f"""docker run --rm --network docker_crypto-network \\
   -e COINBASE_WS_URL={EXCHANGE} \\
   crypto-ingestor \\
   python scripts/ws_ingest.py --pair BTC-USD --minutes 0.2"""
+_STOPPED = (
+    f"docker run -d --name stopped --label {PROJECT} --network {NETWORK} -e COINBASE_WS_URL={EXCHANGE} "
+    "crypto-ingestor"
+)
 _API = (
     "import urllib.request as r; "
     "print(r.urlopen('http://mlflow:5000/api/2.0/mlflow/experiments/search?max_results=1').read().decode())"
@@ -73,7 +82,7 @@ def image(shell: Shell) -> None:
     shell.step("docker run --rm crypto-ingestor id -u", _line("1000"))
     shell.step("docker run --rm --user 1234:1234 crypto-ingestor id -u", _line("1234"))
     shell.step(
-        f'docker run --rm --network docker_crypto-network crypto-ingestor python -c "{_API}"',
+        f'docker run --rm --network {NETWORK} crypto-ingestor python -c "{_API}"',
         says("experiment_id"),
     )
 
@@ -89,7 +98,9 @@ def ingestion(shell: Shell) -> None:
     )
     shell.step("python scripts/kafka_consume_check.py --topic ticks.raw --min 100", _last_line)
     shell.step(_RUN, _recorded)
+    _owned(shell)
     shell.step(_RUN_WITHOUT_DISK, _recorded)
+    _end_one(shell)
     shell.step("ls -lth data/raw/ | head -5", says("ticks_BTCUSD_"))
     shell.step("head -5 data/raw/ticks_BTCUSD_*.ndjson", _five_ticks)
     shell.step(_CONSUME, says("Processed a total of 10 messages"))
@@ -98,9 +109,10 @@ def ingestion(shell: Shell) -> None:
 def pipeline(shell: Shell) -> None:
     """The profile's containers turn the market into features, and stop in order."""
     _open_exchange(shell, "BTC-USD", "ETH-USD")
+    _give_away(shell)
     before = {topic: len(values(topic)) for topic in (RAW, FEATURES)}
     shell.step("cd docker\ndocker compose --profile pipeline up -d", within_s=900, more=PIPELINE)
-    _wait_healthy(shell, "ingestor", within_s=120)
+    _wait_healthy(shell, "ingestor", "featurizer", within_s=120)
     for topic, number in before.items():
         _wait_for(shell, topic, number + 500)
     _owned(shell)
@@ -164,20 +176,34 @@ def recreated(shell: Shell) -> None:
 
 def down(shell: Shell) -> None:
     """Take everything away again, volumes too."""
-    shell.ask("docker rm -f market exchange")
+    # Who is still on the network keeps it: a command that took too long goes on in its container.
+    shell.ask(f"docker ps -aq --filter network={NETWORK} | xargs docker rm -f {' '.join(CONTAINERS)}")
     shell.step("cd docker && docker compose --profile pipeline down -v", within_s=120)
+    left = shell.ask(
+        f"docker ps -aq --filter label=com.docker.compose.project={PROJECT}; "
+        f"docker volume ls -q --filter label=com.docker.compose.project={PROJECT}; "
+        f"docker network ls -q --filter name=^{NETWORK}$"
+    )
+    if left:
+        raise StepFailed("not everything is gone", left)
+
+
+def take_leftovers(shell: Shell) -> None:
+    """Take away what a run that was killed has left, and nobody else's."""
+    shell.ask(f"docker ps -aq --filter label={PROJECT} | xargs docker rm -f")
+    shell.ask("cd docker && docker compose --profile pipeline down -v", within_s=120)
 
 
 def _open_exchange(shell: Shell, *products: str) -> None:
     """A market with a past, in containers: the simulator listens on loopback only, so a relay shares its network."""
     shell.ask("docker rm -f market exchange")
     shell.step(
-        "docker run -d --rm --init --name exchange --network docker_crypto-network -p 127.0.0.1::8765 "
+        f"docker run -d --rm --init --name exchange --label {PROJECT} --network {NETWORK} -p 127.0.0.1::8765 "
         "-v $(pwd)/tests/compose/relay.py:/relay.py:ro crypto-ingestor python /relay.py"
     )
     shell.step(
-        "docker run -d --rm --name market --network container:exchange crypto-ingestor richter simulate --history 15m "
-        + " ".join(f"--product {each}" for each in products)
+        f"docker run -d --rm --name market --label {PROJECT} --network container:exchange crypto-ingestor "
+        "richter simulate --history 15m " + " ".join(f"--product {each}" for each in products)
     )
     shell.wait(
         "the exchange listens", lambda: "Advanced Trade" in shell.ask("docker logs market"), within_s=60
@@ -202,10 +228,24 @@ def _wait_for(shell: Shell, topic: str, number: int) -> None:
 def _stop(shell: Shell, service: str) -> None:
     container = _container(shell, service)
     shell.step(f"cd docker\ndocker compose --profile pipeline stop {service}", within_s=60)
+    _ended_in_order(shell, container)
+
+
+def _end_one(shell: Shell) -> None:
+    """A container that runs what its image says, on its own, ends in order too."""
+    shell.step(_STOPPED)
+    shell.wait("it records", lambda: "WebSocket connected" in shell.ask("docker logs stopped"), within_s=60)
+    shell.step("docker stop stopped")
+    _ended_in_order(shell, "stopped")
+    shell.step("docker logs stopped", _recorded)
+    shell.ask("docker rm stopped")
+
+
+def _ended_in_order(shell: Shell, container: str) -> None:
     code = shell.ask(f"docker inspect -f '{{{{.State.ExitCode}}}}' {container}")
     if code != "0":
         raise StepFailed(
-            f"{service} was stopped and exited with {code}", shell.ask(f"docker logs --tail 50 {container}")
+            f"{container} was stopped and exited with {code}", shell.ask(f"docker logs --tail 50 {container}")
         )
 
 
@@ -287,6 +327,12 @@ def _line(wanted: str) -> Callable[[str], str]:
         return wanted
 
     return judge
+
+
+def _give_away(shell: Shell) -> None:
+    """Where we may, make data/ somebody's who is neither root nor known in the image."""
+    if os.geteuid() == 0:
+        shell.step("chown -R 1234:1234 data")
 
 
 def _owned(shell: Shell) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.compose.shell import StepFailed
 
@@ -16,7 +16,7 @@ def values(topic: str) -> list[bytes]:
     """The values of all committed records, partition by partition.
 
     Raises:
-        StepFailed: the end is not reached in time.
+        StepFailed: the topic is not there, or its end is not reached in time.
     """
     consumer = Consumer(
         {
@@ -28,7 +28,12 @@ def values(topic: str) -> list[bytes]:
         }
     )
     try:
-        partitions = consumer.list_topics(topic, _PATIENCE_S).topics[topic].partitions
+        try:
+            partitions = consumer.list_topics(topic, _PATIENCE_S).topics[topic].partitions
+        except KafkaException as error:
+            raise StepFailed(f"the broker does not tell of {topic}: {error}") from error
+        if not partitions:
+            raise StepFailed(f"there is no topic {topic}")
         consumer.assign([TopicPartition(topic, each, OFFSET_BEGINNING) for each in partitions])
         found: dict[int, list[bytes]] = {each: [] for each in partitions}
         open_ones = set(partitions)

@@ -512,7 +512,7 @@ def test_a_producer_that_fails_is_replaced_and_nothing_is_lost(
     assert first_times(found) == log.lines[BTC]
 
 
-def test_what_a_producer_throws_away_at_the_end_is_no_failure(
+def test_what_is_thrown_away_at_the_end_is_no_failure_and_what_is_too_large_waits_for_its_turn(
     make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, own: Cluster
 ) -> None:
     settings = make(own.addresses())
@@ -524,18 +524,20 @@ def test_what_a_producer_throws_away_at_the_end_is_no_failure(
     wait_published(publisher, 1)
     with stopped(own):
         for number in range(2, 12):
-            log.add(number)
+            log.add(number, pad="x" * 1_100_000 if number == 5 else "")
         log.recorder.close()
+        tools.wait(lambda: publisher.trouble != "", "trouble")
+        on_their_way = publisher.status.outstanding
         publisher.close()
 
-    assert publisher.status.left == 10
+    assert on_their_way == 3
+    assert (publisher.status.left, publisher.status.refused) == (10, 0)
     assert publisher.status.trouble == "the broker has acknowledged nothing for 0.2 s"
     with Publisher(settings, log.folder) as publisher:
         pass
-    assert (
-        first_times(values(read_topic(own.addresses(), settings.kafka_topic_prefix + RAW), BTC))
-        == log.lines[BTC]
-    )
+    assert (publisher.status.left, publisher.status.refused) == (0, 1)
+    found = read_topic(own.addresses(), settings.kafka_topic_prefix + RAW)
+    assert first_times(values(found, BTC)) == [line for line in log.lines[BTC] if len(line) < 10_000]
 
 
 @pytest.mark.parametrize("acknowledged", [False, True])

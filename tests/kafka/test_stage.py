@@ -267,5 +267,5 @@ def test_of_two_processes_with_one_instance_the_older_ends(pipeline: Pipeline) -
     assert "another process has taken this one's place in the group" in told
     assert "KAFKA_INSTANCE" in told
     assert "Traceback" not in pipeline.logs()
-    assert done["restarts"] == 0
+    assert done["restarts"] <= 1
     check(pipeline)

@@ -212,6 +212,25 @@ def test_a_segment_packed_between_its_listing_and_its_opening_is_read(tmp_path, 
     tail.close()
 
 
+def test_what_comes_between_the_last_read_and_the_next_segment_is_read(tmp_path, monkeypatch):
+    (tmp_path / name_of(1)).write_bytes(line(1))
+    tail = Tail(tmp_path, MINE, None)
+    first = read_all(tail)
+    look = Tail._look
+
+    def written_meanwhile(self):
+        if not (tmp_path / name_of(2)).exists():
+            with (tmp_path / name_of(1)).open("ab") as file:
+                file.write(line(2))
+            (tmp_path / name_of(2)).write_bytes(line(3))
+        look(self)
+
+    monkeypatch.setattr(Tail, "_look", written_meanwhile)
+
+    assert (first, read_all(tail)) == (line(1), line(2) + line(3))
+    tail.close()
+
+
 def test_an_idle_look_does_not_list_the_folder(tmp_path, monkeypatch):
     (tmp_path / name_of(1)).write_bytes(line(1))
     listed, now = [], [100.0]

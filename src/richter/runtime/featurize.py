@@ -35,6 +35,9 @@ __all__ = ["Featurized", "featurize"]
 AGAIN_S: Final = 2.0
 LOCK_S: Final = 2.0
 DRAIN_S: Final = 60.0
+FENCED_S: Final = 60.0
+"""Who loses its place twice within so long leaves it to the other process. Once may be by its own hand: a broker that
+was away takes a member's second try to join for another process."""
 SLOTS: Final = 64
 YOUNG: Final = 50_000
 """Objects between two looks of the garbage collector: a batch makes many, and none in a circle."""
@@ -108,6 +111,7 @@ def featurize(
         folder = settings.data_dir / "processed" / "features.parquet"
         done = Featurized(source, target, instance, handler.account, StageStatus(), folder)
         shown = 0.0
+        fenced_at = float("-inf")
 
         def is_over() -> bool:
             nonlocal shown
@@ -127,11 +131,13 @@ def featurize(
                     if done.restarts:  # A topic may have been made anew, with other partitions.
                         topics.same_partitions(broker, source, target)
                     Stage(broker, source, f"{target}-{GROUP}", instance, handler, done.stage).run(is_over)
-                except FencedError:
-                    raise
                 except TransportError as error:
                     if ending.is_over():
                         break
+                    if isinstance(error, FencedError):
+                        if time.monotonic() - fenced_at < FENCED_S:
+                            raise
+                        fenced_at = time.monotonic()
                     done.restarts += 1
                     told = error.fact if error.value is None else f"{error.fact}: {error.value}"
                     done.trouble = told
