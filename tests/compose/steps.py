@@ -177,7 +177,11 @@ def recreated(shell: Shell) -> None:
 def down(shell: Shell) -> None:
     """Take everything away again, volumes too."""
     # Who is still on the network keeps it: a command that took too long goes on in its container.
-    shell.ask(f"docker ps -aq --filter network={NETWORK} | xargs docker rm -f {' '.join(CONTAINERS)}")
+    who = '{{.ID}} {{.Label "com.docker.compose.project"}}'
+    shell.ask(
+        f"docker ps -a --filter network={NETWORK} --format '{who}' | awk 'NF == 1' "
+        f"| xargs docker rm -f {' '.join(CONTAINERS)}"
+    )
     shell.step("cd docker && docker compose --profile pipeline down -v", within_s=120)
     left = shell.ask(
         f"docker ps -aq --filter label=com.docker.compose.project={PROJECT}; "

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 
 from richter.adapters.broker.cluster import Cluster
@@ -116,9 +117,21 @@ class Log:
 
 
 @pytest.fixture
-def make(tmp_path: Path, unique: Callable[[str], str]) -> Callable[..., Settings]:
-    """Settings with a prefix of their own."""
+def prefix(kafka: str, unique: Callable[[str], str]) -> Iterator[str]:
+    """A prefix of topics of this test, which are deleted at its end."""
     prefix = unique("publish") + "."
+    yield prefix
+    delete_topics_of(kafka, prefix)
+
+
+def delete_topics_of(servers: str, prefix: str) -> None:
+    known = AdminClient({"bootstrap.servers": servers}).list_topics(timeout=tools.LIMIT_S).topics
+    tools.delete_topics(servers, [name for name in known if name.startswith(prefix)])
+
+
+@pytest.fixture
+def make(tmp_path: Path, prefix: str) -> Callable[..., Settings]:
+    """Settings with topics of their own."""
     return lambda servers, *products: Settings(
         data_dir=tmp_path / "data",
         kafka_bootstrap_servers=servers,
@@ -128,9 +141,8 @@ def make(tmp_path: Path, unique: Callable[[str], str]) -> Callable[..., Settings
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, unique: Callable[[str], str]) -> Iterator[Callable[..., Pipeline]]:
+def pipeline(tmp_path: Path, prefix: str) -> Iterator[Callable[..., Pipeline]]:
     """Makes pipelines on one data folder and one prefix; what they started is killed at the end."""
-    prefix = unique("publish") + "."
     started: list[subprocess.Popen[str]] = []
 
     class Ours(Pipeline):

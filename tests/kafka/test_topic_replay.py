@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from richter.runtime.compare import compare_logs
 from richter.runtime.replay import replay
 from richter.runtime.topic_replay import publish_recordings, replay_topic
 from tests.kafka.pipeline import Pipeline, end, kill
-from tests.kafka.test_publishing import Found, first_times, read_topic, values
+from tests.kafka.test_publishing import Found, delete_topics_of, first_times, read_topic, values
 from tests.kafka.tools import LIMIT_S, create_topic
 from tests.test_tick_records import envelope
 from tests.tick_values import SECOND, START_NS, tick_value
@@ -43,10 +43,11 @@ def of_the_course(number: int) -> bytes:
 
 
 @pytest.fixture
-def settings(kafka: str, tmp_path: Path, unique: Callable[[str], str]) -> Settings:
-    return Settings(
-        data_dir=tmp_path / "data", kafka_bootstrap_servers=kafka, kafka_topic_prefix=unique("replay") + "."
-    )
+def settings(kafka: str, tmp_path: Path, unique: Callable[[str], str]) -> Iterator[Settings]:
+    """Settings with topics of their own, which are deleted at the end."""
+    prefix = unique("replay") + "."
+    yield Settings(data_dir=tmp_path / "data", kafka_bootstrap_servers=kafka, kafka_topic_prefix=prefix)
+    delete_topics_of(kafka, prefix)
 
 
 def test_recordings_of_any_form_give_the_features_of_their_files(
