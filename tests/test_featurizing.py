@@ -1,441 +1,380 @@
-"""What a stage does with each partition: the rows of a replay, from any restart on, and a letter for the rest."""
+"""What a partition's next owner makes of it: the bits of one that was never interrupted."""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from richter.adapters.kafka.producer import MESSAGE_BYTES
 from richter.adapters.kafka.records import Record
 from richter.adapters.kafka.stage import Output
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.domain.times import format_time
-from richter.engine.table import LOOK_BACK_S
-from richter.runtime.featurizing import Featurizing
+from richter.runtime.featurizing import LETTER_BYTES, NO_VALUE, TOO_LARGE, Featurizing
+from richter.runtime.tick_records import RESENT_NS, Elapsed
 from tests.engine_tools import offsets
-from tests.streams import EVERYTHING, SECOND, quiet_and_busy_stream
+from tests.streams import EVERYTHING, quiet_and_busy_stream
 from tests.test_parallel import line
-from tests.tick_values import START_NS, row_value, tick_value
+from tests.tick_values import START_NS, tick_value
 
-NOW_MS = START_NS // 10**6 + 86_400_000
-RESENT_S = 600
-MARGIN_S = 120
-"""Of a window: a margin, and how coarsely its beginning is known."""
+IN, OUT, DEAD = "ticks.raw", "ticks.features", "ticks.dead"
+OURS, NUMBERED, PLACED = "BTC-USD", "ETH-USD", "SOL-USD"
+TICKS = 2_600
+LATER = 1_200
 
 
 class Message:
-    """The client's message, as far as a record needs it."""
+    """What a client keeps of a record."""
 
-    def __init__(self, timestamp_ms: int, headers: Sequence[tuple[str, bytes]]) -> None:
-        self._timestamp_ms = timestamp_ms
-        self._headers = list(headers)
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, self._timestamp_ms
+    def __init__(self, headers: list[tuple[str, bytes]]) -> None:
+        self._headers = headers
 
     def headers(self) -> list[tuple[str, bytes]]:
         return self._headers
 
 
-def record(
-    offset: int,
-    value: bytes | None,
-    *,
-    key: bytes | None = b"BTC-USD",
-    headers: Sequence[tuple[str, bytes]] = (),
-    partition: int = 1,
-    timestamp_ms: int = NOW_MS,
-) -> Record:
-    return Record(partition, offset, key, value, Message(timestamp_ms, headers))
+class Sent(NamedTuple):
+    """A record before it has a place."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    product: str = ""
+    ts_event: int = 0
 
 
-def handler() -> Featurizing:
-    return Featurizing(Settings(), "ticks.raw", "ticks.features", "ticks.dead")
-
-
-def outputs_of(records: list[Record], size: int = 1000) -> list[Output]:
-    """What an uninterrupted handler makes of a partition's records."""
-    made = handler()
-    made.assigned(1, 0, None, 0)
+def recorded(sent: list[Sent], partition: int = 0) -> list[Record]:
     return [
-        output
-        for at in range(0, len(records), size)
-        for output in made.take(1, records[at : at + size], writes=True)
+        Record(partition, offset, each.key, each.value, Message(each.headers))
+        for offset, each in enumerate(sent)
     ]
 
 
-def rows_of(outputs: list[Output]) -> list[dict[str, Any]]:
-    return [json.loads(output.value) for output in outputs if output.topic == "ticks.features"]
+def plain(value: bytes | None, **headers: bytes) -> Sent:
+    return Sent(b"BTC-USD", value, list(headers.items()))
 
 
-def letters_of(outputs: list[Output]) -> list[dict[str, str]]:
-    return [
-        {str(name): value.decode() for name, value in output.headers or () if isinstance(value, bytes)}
-        for output in outputs
-        if output.topic == "ticks.dead"
-    ]
+def featurizing(stale_after_s: float = 10) -> Featurizing:
+    return Featurizing(Settings(stale_after_s=stale_after_s), IN, OUT, DEAD)
 
 
-def foreign(seconds: int, product: str = "XRP-USD") -> bytes:
-    """A tick of the course's form, without identity."""
-    at = START_NS + seconds * SECOND
+def sorted_out(outputs: Iterator[Output] | list[Output]) -> tuple[list[Output], list[Output]]:
+    """Rows and letters; their order among each other depends on the batch."""
+    found = list(outputs)
+    rows = [each for each in found if each.topic == OUT]
+    letters = [each for each in found if each.topic == DEAD]
+    return rows, sorted(letters, key=lambda letter: int(dict(letter.headers or [])["offset"] or 0))
+
+
+def foreign(row: list[int], product: str) -> bytes:
+    """The same tick as a recorder writes it that knows neither connection nor number."""
+    ours = json.loads(line(row, product))
+    kept = ("product_id", "price", "volume_24h", "low_24h", "high_24h", "best_bid", "best_ask")
     return json.dumps(
-        {
-            "timestamp": format_time(at),
-            "product_id": product,
-            "price": "1.5",
-            "best_bid": "1.4",
-            "best_ask": "1.6",
-        }
+        {"timestamp": format_time(row[tk.TS_EVENT]), **{name: ours[name] for name in kept}}
     ).encode()
 
 
-class Point(NamedTuple):
-    """Where a commit was: the offset, what the handler said, and how many outputs there were."""
-
-    offset: int
-    note: str
-    outputs: int
-
-
-class History(NamedTuple):
-    """A partition's records, what an uninterrupted handler makes of them, and each of its commits."""
-
-    records: list[Record]
-    outputs: list[Output]
-    points: list[Point]
-
-
-@functools.cache
-def history(seed: int) -> History:
-    """Three products with every oddity, one of them without identity, and what was sent again after crashes."""
-    rng = np.random.default_rng(seed)
-    options = EVERYTHING | {"gap": 0.004, "hole": 0.002, "far_backward": 0.0004, "clock": 0.0004}
-    values: list[tuple[float, bytes, bytes, list[tuple[str, bytes]]]] = []
-    for code, product in enumerate(("BTC-USD", "ETH-USD", "SOL-USD")):
-        anonymous = code == 2
-        stream = quiet_and_busy_stream(
-            seed * 10 + code, 16_000, 0.15, **(options | {"ahead": 0.0} if anonymous else options)
-        )
-        if not anonymous:
-            stream = resent(stream, rng)
-        known = offsets(stream)
-        for place, row in enumerate(stream.tolist()):
-            fields = json.loads(line(row, product))
-            if anonymous:
-                for name in ("conn_id", "frame_no", "event_index", "ticker_index", "v"):
-                    del fields[name]
-            else:
-                fields |= {"conn_id": f"{product}-{row[tk.CONN]}", "conn_offset": known[row[tk.CONN]]}
-            # The products are interleaved: at places of their own, each in its order.
-            values.append((place / len(stream), product.encode(), json.dumps(fields).encode(), []))
-    values.sort(key=lambda each: each[0])
-    records = [record(at, value, key=key, headers=more) for at, (_, key, value, more) in enumerate(values)]
-    made, outputs, points = handler(), list[Output](), list[Point]()
-    made.assigned(1, 0, None, 0)
-    at = 0
-    while at < len(records):
-        size = int(rng.integers(1, 200))
-        outputs += made.take(1, records[at : at + size], writes=True)
-        at = min(at + size, len(records))
-        points.append(Point(at, made.note(1), len(outputs)))
-    return History(records, outputs, points)
+def sent(product: str, seed: int) -> list[Sent]:
+    """A product's ticks in the form that it has here."""
+    ticks = quiet_and_busy_stream(seed, 40_000, 0.2, **EVERYTHING | {"hole": 0.001})[:TICKS]
+    known = offsets(ticks)
+    made = []
+    for number, row in enumerate(ticks.tolist()):
+        headers = []
+        if product == OURS:
+            # A recorder of ours writes the connection's clock offset on each line.
+            value = line(row, product)[:-2] + b',"conn_offset":%d}' % known[row[tk.CONN]]
+        else:
+            value = foreign(row, product)
+        if product == NUMBERED:
+            headers = [("connection", b"file-%d" % (number // 700)), ("sequence", b"%d" % (number % 700))]
+        made.append(Sent(product.encode(), value, headers, product, row[tk.TS_EVENT]))
+    return made
 
 
-def resent(stream: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The stream, with stretches of up to 600 s of event time sent again."""
-    pieces, times = [], stream[:, tk.TS_EVENT]
-    done = 0
-    for end in sorted(rng.integers(50, len(stream), 6).tolist()):
-        since = times[:end].max() - RESENT_S * SECOND
-        begin = end - int(rng.integers(1, 60))
-        while begin < end and (
-            times[begin:end].min() < since or np.ptp(times[begin:end]) > RESENT_S * SECOND
-        ):
-            begin += 1
-        pieces += [stream[done:end], stream[begin:end]]
-        done = end
-    return np.concatenate([*pieces, stream[done:]])
+@cache
+def log() -> list[Record]:
+    """A partition with three products, rubbish, and what producers sent again after they had failed."""
+    rng = np.random.default_rng(11)
+    waiting = [sent(product, seed) for product, seed in ((OURS, 1), (NUMBERED, 2), (PLACED, 3))]
+    mixed: list[Sent] = []
+    while any(waiting):
+        own = waiting[int(rng.integers(len(waiting)))]
+        # The shares differ: a product's ticks come in runs, and one ends before the others.
+        for _ in range(int(rng.integers(1, 20))):
+            if own:
+                mixed.append(own.pop(0))
+        if rng.random() < 0.01:
+            mixed.append(plain([b"rubbish", b"", None, b"{", b'{"product_id":"X"}'][int(rng.integers(5))]))
+    again: list[Sent] = []
+    for each in mixed:
+        again.append(each)
+        if rng.random() < 0.01 and each.product in (OURS, NUMBERED):
+            again += resent(again, each.product, int(rng.integers(1, 200)))
+    return recorded(again)
 
 
-def restarted(made: History, point: Point, start: int, size: int) -> list[Output]:
-    """What a handler that begins anew makes of the records from a commit on."""
-    again = handler()
-    again.assigned(1, point.offset, str(start), 0)
-    outputs: list[Output] = []
-    cuts = sorted({point.offset, len(made.records), *range(start, len(made.records), size)})
-    for begin, end in zip(cuts, cuts[1:], strict=False):
-        written = again.take(1, made.records[begin:end], writes=begin >= point.offset)
-        outputs += written
-    return outputs
+def resent(log: list[Sent], product: str, most: int) -> list[Sent]:
+    """The last of a product's records, no further back than a producer sends again."""
+    own = [each for each in log[-4_000:] if each.product == product]
+    elapsed = Elapsed()
+    passed = [elapsed.add(each.ts_event) for each in own]
+    return [each for each, ns in zip(own, passed, strict=True) if passed[-1] - ns <= RESENT_NS][-most:]
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 3), st.floats(0, 1, exclude_max=True), st.integers(50, 2000))
-def test_from_any_commit_on_the_rows_are_those_of_an_uninterrupted_run(
-    seed: int, where: float, size: int
-) -> None:
-    made = history(seed)
-    point = made.points[int(where * len(made.points))]
+class Uninterrupted(NamedTuple):
+    """What one handler makes of all records, and what it notes behind each commit."""
 
-    outputs = restarted(made, point, int(point.note), size)
-
-    assert outputs == made.outputs[point.outputs :]
+    outputs: list[list[Output]]
+    notes: list[str]
 
 
-def test_a_restart_that_reads_a_quarter_less_of_the_window_makes_other_rows() -> None:
-    made = history(1)
-    differ = []
-
-    for point in made.points[len(made.points) // 2 :: 12]:
-        start = int(point.note) + (point.offset - int(point.note)) // 4
-        differ.append(restarted(made, point, start, 500) != made.outputs[point.outputs :])
-
-    assert any(differ)
-
-
-def test_the_histories_hold_what_they_are_for() -> None:
-    made = history(1)
-
-    reasons = {letter["reason"] for letter in letters_of(made.outputs)}
-    rows = rows_of(made.outputs)
-
-    assert reasons == {"stamped more than 2 s ahead"}
-    assert len(made.records) - len(letters_of(made.outputs)) - len(rows) > 300  # Doubled ones make no row.
-    assert {row["gap_before"] for row in rows} >= {None, "start", "reconnect", "sequence", "clock"}
-    assert {row["conn_id"] for row in rows} > {"ticks.raw:1", "BTC-USD-0"}
-    assert 0 < sum(int(point.note) > 0 for point in made.points) < len(made.points)
+@cache
+def uninterrupted() -> Uninterrupted:
+    handler = featurizing()
+    handler.assigned(0, 0, None, 0)
+    outputs, notes = [], [handler.note(0)]
+    for record in log():
+        outputs.append(list(handler.take(0, [record], writes=True)))
+        notes.append(handler.note(0))
+    return Uninterrupted(outputs, notes)
 
 
-def test_the_note_moves_on_and_leaves_no_more_than_the_window() -> None:
-    records = [record(n, tick_value(n)) for n in range(3 * (LOOK_BACK_S + RESENT_S))]
-    made = handler()
-    made.assigned(1, 0, None, 0)
-    windows = []
-
-    for at in range(0, len(records), 10):
-        list(made.take(1, records[at : at + 10], writes=True))
-        windows.append(at + 10 - int(made.note(1)))
-
-    assert max(windows) <= LOOK_BACK_S + RESENT_S + MARGIN_S
-    assert min(windows[len(windows) // 2 :]) > LOOK_BACK_S + RESENT_S
+def expected(start: int, stop: int) -> tuple[list[Output], list[Output]]:
+    return sorted_out([each for made in uninterrupted().outputs[start:stop] for each in made])
 
 
-@pytest.mark.parametrize("note", [None, "", "seven", "²", "-1", "99999999999999999999"])
-def test_without_a_note_of_ours_everything_is_read_again(note: str | None) -> None:
-    begins = handler().assigned(1, 500, note, 20)
+def goes_on(handler: Featurizing, start: int, committed: int, stop: int, size: int) -> list[Output]:
+    """Read as a stage reads: silently up to what is committed, then in batches."""
+    for at in range(start, committed, 2_000):
+        assert list(handler.take(0, log()[at : min(at + 2_000, committed)], writes=False)) == []
+    made: list[Output] = []
+    for at in range(committed, stop, size):
+        made += handler.take(0, log()[at : min(at + size, stop)], writes=True)
+    return made
 
-    assert begins == (500 if note and note.isdecimal() else 20)
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_owners_that_follow_each_other_make_the_bits_of_a_single_one(data: st.DataObject) -> None:
+    committed = data.draw(st.integers(0, len(log()) - 1), label="first restart")
+    note: str | None = uninterrupted().notes[committed]
+    for _ in range(data.draw(st.integers(1, 4), label="owners")):
+        stop = min(committed + data.draw(st.integers(1, LATER), label="records"), len(log()))
+        handler = featurizing()
+
+        start = handler.assigned(0, committed, note, 0)
+        made = goes_on(handler, start, committed, stop, data.draw(st.integers(1, 500), label="batch"))
+
+        assert sorted_out(made) == expected(committed, stop)
+        note, committed = handler.note(0), stop
 
 
-DEAD = {
-    "tombstone": (None, "no value"),
-    "empty": (b"", "no value"),
-    "blank": (b" \n\t\x0b ", "no value"),
-    "binary": (b"\x00\xff\x01\n\xfe{", "not"),
-    "rubbish": (b"x" * 900_000, "not JSON"),
-    "cut off": (tick_value(5)[:-7], "not JSON"),
-    "two ticks": (tick_value(5) + b"\n" + tick_value(6), "not JSON"),
-    "other schema": (b'{"user":"x","amount":1}', "no ticker"),
-    "no object": (b"[1,2]", "not an object"),
-    "a row": (row_value(5), ""),
-    "ahead": (tick_value(5, ts_event=START_NS + 9 * SECOND), "stamped more than 2 s ahead"),
+def test_what_has_to_be_read_again_is_a_part_of_the_log() -> None:
+    notes = [int(note) for note in uninterrupted().notes]
+
+    assert notes[0] == 0
+    assert notes == sorted(notes)
+    assert 0 < notes[-1] < len(log()) - LATER
+    duplicates = len(log()) - sum(map(bool, uninterrupted().outputs))
+    assert duplicates > 500
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.2])
+def test_a_beginning_much_later_than_the_note_gives_other_rows(kept: float) -> None:
+    committed = len(log()) - LATER
+    needed = int(uninterrupted().notes[committed])
+    too_late = committed - int(kept * (committed - needed))
+
+    handler = featurizing()
+    start = handler.assigned(0, committed, str(too_late), 0)
+    made = goes_on(handler, start, committed, len(log()), 500)
+
+    assert start == too_late > needed
+    assert sorted_out(made) != expected(committed, len(log()))
+
+
+def test_the_batch_does_not_show_in_the_rows() -> None:
+    whole, single = featurizing(), featurizing()
+    whole.assigned(0, 0, None, 0)
+    single.assigned(0, 0, None, 0)
+
+    made = list(whole.take(0, log()[:3_000], writes=True))
+
+    assert sorted_out(made) == expected(0, 3_000)
+    assert whole.account.lines == 3_000
+    assert whole.account.rows == len(sorted_out(made)[0])
+    assert whole.account.duplicates > 0
+
+
+@pytest.mark.parametrize("note", [None, "", "somebody else's", "-1", "1.5"])
+def test_without_a_note_the_log_is_read_from_its_beginning(note: str | None) -> None:
+    assert featurizing().assigned(0, 700, note, 30) == 30
+
+
+def test_a_note_never_leads_behind_what_is_committed() -> None:
+    assert featurizing().assigned(0, 700, "900", 30) == 700
+
+
+def test_partitions_have_states_of_their_own() -> None:
+    values = [tick_value(number) for number in range(4)]
+    handler = featurizing()
+    for partition in (0, 1):
+        handler.assigned(partition, 0, None, 0)
+
+    made = [
+        list(handler.take(partition, recorded([plain(value) for value in values], partition), writes=True))
+        for partition in (0, 1)
+    ]
+    handler.revoked(0)
+
+    assert [each.value for each in made[0]] == [each.value for each in made[1]]
+    assert [each.partition for each in made[0] + made[1]] == [0] * 4 + [1] * 4
+    assert handler.account.rows == 8
+    with pytest.raises(KeyError):
+        handler.note(0)
+
+
+def take(values: list[bytes | None]) -> tuple[Featurizing, list[Output], list[Output]]:
+    handler = featurizing()
+    handler.assigned(0, 0, None, 0)
+    return handler, *sorted_out(handler.take(0, recorded([plain(value) for value in values]), writes=True))
+
+
+PRETTY = json.dumps(json.loads(tick_value(1)), indent=2).encode()
+UNREADABLE: list[tuple[bytes | None, str]] = [
+    (b"rubbish", "not JSON"),
+    (None, NO_VALUE),
+    (b"", NO_VALUE),
+    (b" \n ", NO_VALUE),
+    (b'{"ts":1,"who":"somebody else"}', ""),
+    (b"x" * 900_000, ""),
+    (b"\xff\xfe\x00", ""),
+    (tick_value(1, ts_event=START_NS + 60 * 10**9), "stamped more than 2 s ahead"),
+]
+
+
+@pytest.mark.parametrize(("value", "reason"), UNREADABLE, ids=range(len(UNREADABLE)))
+def test_what_cannot_be_read_is_a_letter_and_the_rest_goes_on(value: bytes | None, reason: str) -> None:
+    handler, rows, letters = take([tick_value(0), value, tick_value(2)])
+
+    (letter,) = letters
+    told = dict(letter.headers or [])
+    assert [json.loads(row.value)["frame_no"] for row in rows] == [0, 2]
+    assert (told["topic"], told["partition"], told["offset"]) == (IN.encode(), b"0", b"1")
+    assert told["size"] == b"%d" % len(value or b"")
+    assert reason.encode() in (told["reason"] or b"") != b""
+    assert letter.value == (value or b"")[:LETTER_BYTES]
+    assert (sum(handler.account.dead.values()), handler.account.lines) == (1, 3)
+
+
+def test_line_breaks_between_values_do_no_harm() -> None:
+    _, rows, letters = take([tick_value(0), PRETTY, PRETTY.replace(b"\n", b"\r\n"), tick_value(2)])
+
+    assert letters == []
+    assert [json.loads(row.value)["frame_no"] for row in rows] == [0, 1, 2]
+
+
+def test_a_row_too_large_for_a_record_is_a_letter() -> None:
+    handler, rows, letters = take([tick_value(0), tick_value(1, conn_id="x" * 999_000), tick_value(2)])
+
+    assert [json.loads(row.value)["frame_no"] for row in rows] == [0, 2]
+    assert dict(letters[0].headers or [])["reason"] == TOO_LARGE.encode()
+    assert handler.account.dead == {TOO_LARGE: 1}
+
+
+def test_a_rebuild_writes_and_counts_nothing() -> None:
+    handler = featurizing()
+    handler.assigned(0, 3, "0", 0)
+
+    made = list(handler.take(0, recorded([plain(tick_value(0)), plain(b"rubbish")]), writes=False))
+
+    assert made == []
+    assert (handler.account.lines, handler.account.rows, handler.account.dead) == (0, 0, {})
+
+
+ENVELOPE = {
+    "channel": "ticker",
+    "timestamp": "2026-09-05T22:10:30.5Z",
+    "events": [
+        {
+            "type": "update",
+            "tickers": [
+                {"product_id": product, "price": "10", "best_bid": "9", "best_ask": "11", "volume_24_h": "5"}
+                for product in ("BTC-USD", "ETH-USD")
+            ],
+        }
+    ],
 }
 
 
-@pytest.mark.parametrize(("value", "reason"), DEAD.values(), ids=DEAD)
-def test_what_cannot_be_read_is_one_letter_and_work_goes_on(value: bytes | None, reason: str) -> None:
-    good = [record(n, tick_value(n)) for n in (3, 4, 6, 7)]
-    bad = record(5, value)
+def test_a_line_of_two_products_gives_each_partition_its_own() -> None:
+    value = json.dumps(ENVELOPE).encode()
+    handler = featurizing()
+    handler.assigned(0, 0, None, 0)
+    numbered = [("connection", b"file-1"), ("sequence", b"7")]
 
-    outputs = outputs_of([*good[:2], bad, *good[2:]])
-
-    (letter,) = letters_of(outputs)
-    assert reason in letter.pop("reason")
-    assert letter == {"topic": "ticks.raw", "partition": "1", "offset": "5", "size": str(len(value or b""))}
-    assert [row["frame_no"] for row in rows_of(outputs)] == [3, 4, 6, 7]
-
-
-def test_a_letter_carries_the_record_up_to_256_kib() -> None:
-    (short, long) = (
-        output for output in outputs_of([record(1, b"short"), record(2, b"x" * 900_000, key=b"k" * 900_000)])
+    made = handler.take(
+        0, recorded([Sent(b"ETH-USD", value, numbered), Sent(b"BTC-USD", value, numbered)]), writes=True
     )
 
-    assert (short.value, short.key, short.topic) == (b"short", b"BTC-USD", "ticks.dead")
-    assert len(long.value) == len(long.key or b"") == 256 * 1024
-    assert len(long.value) + len(long.key or b"") < MESSAGE_BYTES
-
-
-def test_a_row_that_no_record_can_hold_is_a_letter() -> None:
-    long = record(2, tick_value(2, conn_id="c" * MESSAGE_BYTES))
-
-    outputs = outputs_of([record(1, tick_value(1)), long, record(3, tick_value(3))])
-
-    assert [letter["offset"] for letter in letters_of(outputs)] == ["2"]
-    assert [row["frame_no"] for row in rows_of(outputs)] == [1, 3]
-
-
-def test_a_record_with_line_breaks_is_read_like_one_without() -> None:
-    plain = [tick_value(n) for n in range(4)]
-    pretty = [json.dumps(json.loads(value), indent=2).replace("\n", "\r\n").encode() for value in plain]
-
-    outputs = outputs_of([record(n, value) for n, value in enumerate(pretty)])
-
-    assert outputs == outputs_of([record(n, value) for n, value in enumerate(plain)])
-    assert len(rows_of(outputs)) == 4
-
-
-def test_a_row_has_its_products_key_its_ticks_partition_and_receive_time() -> None:
-    products = ["BTC-USD", "ETH-USD", "BTC-USD"]
-
-    outputs = outputs_of([record(n, tick_value(n, each), key=b"other") for n, each in enumerate(products)])
-
-    assert [(output.key, output.partition) for output in outputs] == [(each.encode(), 1) for each in products]
-    assert [output.timestamp_ms for output in outputs] == [
-        START_NS // 10**6 + 1000 * n + 30 for n in range(3)
-    ]
-
-
-def test_a_rows_timestamp_is_never_ahead_of_its_ticks_record() -> None:
-    years_ahead = START_NS + 10**9 * SECOND
-    value = tick_value(1, ts_event=years_ahead, ts_recv=years_ahead)
-
-    (output,) = outputs_of([record(1, value)])
-
-    assert output.timestamp_ms == NOW_MS
-    assert json.loads(output.value)["ts_event"] == years_ahead
-
-
-def test_records_without_identity_get_the_place_in_the_topic() -> None:
-    values = [foreign(0), tick_value(1), foreign(2), foreign(3), b"", foreign(4)]
-
-    rows = rows_of(outputs_of([record(70 + n, value) for n, value in enumerate(values)], size=4))
-
-    places = [(row["conn_id"], row["frame_no"]) for row in rows if row["product_id"] == "XRP-USD"]
-    assert places == [("ticks.raw:1", number) for number in (70, 72, 73, 75)]
-
-
-def test_the_same_offset_twice_makes_one_row() -> None:
-    records = [record(n, foreign(n)) for n in range(5)]
-
-    rows = rows_of(outputs_of([*records, *records[2:], record(5, foreign(5))]))
-
-    assert [row["frame_no"] for row in rows] == [0, 1, 2, 3, 4, 5]
-
-
-def test_the_publishers_headers_identify_a_record_that_does_not_do_so_itself() -> None:
-    envelope = json.dumps(
-        {
-            "channel": "ticker",
-            "timestamp": format_time(START_NS),
-            "events": [
-                {
-                    "type": "update",
-                    "tickers": [{"product_id": each, "price": "1", "best_bid": "1", "best_ask": "2"}],
-                }
-                for each in ("BTC-USD", "ETH-USD")
-            ],
-        }
-    ).encode()
-    headers = [("connection", b"file:abc"), ("sequence", b"41")]
-    records = [
-        record(n, envelope, key=key, headers=headers) for n, key in enumerate([b"BTC-USD", b"ETH-USD"])
-    ]
-
-    rows = rows_of(outputs_of([*records, record(2, envelope, headers=headers)]))
-
+    rows = [json.loads(each.value) for each in made]
     assert [(row["product_id"], row["conn_id"], row["frame_no"]) for row in rows] == [
-        ("BTC-USD", "file:abc", 41),
-        ("ETH-USD", "file:abc", 41),
+        ("ETH-USD", "file-1", 7),
+        ("BTC-USD", "file-1", 7),
     ]
 
 
-@pytest.mark.parametrize("sequence", [b"", b"x", b"-1", b"\xd9\xa3", b"9" * 19, b"9" * 5000])
-def test_headers_that_are_not_the_publishers_are_left_alone(sequence: bytes) -> None:
-    headers = [("connection", b"\xff"), ("sequence", sequence)]
-
-    (row,) = rows_of(outputs_of([record(9, foreign(0), headers=headers)]))
-
-    assert (row["conn_id"], row["frame_no"]) == ("ticks.raw:1", 9)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.one_of(
-                st.none(),
-                st.binary(max_size=60),
-                st.text(max_size=20).map(lambda name: tick_value(1, name)),
-                st.text(max_size=20).map(lambda name: tick_value(1, conn_id=name)),
-                st.integers(0, 2**63 - 1).map(lambda ns: tick_value(1, ts_event=ns, ts_recv=ns)),
-                st.integers(0, 2**63 - 1).map(lambda number: tick_value(1, frame_no=number)),
-                st.sampled_from(
-                    [b'{"conn_id":"\\ud800","frame_no":1}', tick_value(1, "\ud800"), foreign(1, "\ud800")]
-                ),
-            ),
-            st.one_of(st.none(), st.binary(max_size=9)),
-            st.lists(
-                st.tuples(st.sampled_from(["connection", "sequence", "x"]), st.binary(max_size=9)), max_size=3
-            ),
-            st.integers(0, NOW_MS),
-        ),
-        min_size=1,
-        max_size=6,
-    )
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"connection": b"file-1"}, {"connection": b"file-1", "sequence": b"x"}, {"sequence": b"1" * 30}],
 )
-def test_whatever_comes_nothing_fails_and_every_record_is_accounted_for(
-    some: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int]],
+def test_without_a_number_the_place_in_the_topic_is_the_identity(headers: dict[str, bytes]) -> None:
+    values = [foreign(row, "BTC-USD") for row in quiet_and_busy_stream(5, 100, 1.0)[:3].tolist()]
+    handler = featurizing()
+    handler.assigned(0, 0, None, 0)
+
+    made = handler.take(0, recorded([plain(value, **headers) for value in values]), writes=True)
+
+    rows = [json.loads(each.value) for each in made]
+    assert [(row["conn_id"], row["frame_no"]) for row in rows] == [(f"{IN}:0", n) for n in range(3)]
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.binary(max_size=60),
+    st.text(max_size=20).map(lambda name: tick_value(1, name)),
+    st.text(max_size=20).map(lambda name: tick_value(1, conn_id=name)),
+    st.integers(0, 2**63 - 1).map(lambda ns: tick_value(1, ts_event=ns, ts_recv=ns)),
+    st.integers(0, 2**63 - 1).map(lambda number: tick_value(1, frame_no=number)),
+    st.sampled_from([tick_value(1, "\ud800"), tick_value(1, conn_id="\ud800"), b"\xef\xbb\xbf", b"\x1c"]),
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["connection", "sequence", "schema"]), st.one_of(st.binary(max_size=9), st.just(b"1"))
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(ANYTHING, st.none() | st.binary(max_size=9), HEADERS), min_size=1, max_size=6))
+def test_whatever_comes_nothing_fails_and_nothing_is_doubled(
+    some: list[tuple[bytes | None, bytes | None, dict[str, bytes]]],
 ) -> None:
-    made = handler()
-    made.assigned(1, 0, None, 0)
-    records = [
-        record(n, value, key=key, headers=headers, timestamp_ms=at)
-        for n, (value, key, headers, at) in enumerate(some)
-    ]
+    handler = featurizing()
+    handler.assigned(0, 0, None, 0)
 
-    outputs = list(made.take(1, records, writes=True))
+    made = handler.take(
+        0, recorded([Sent(key, value, list(headers.items())) for value, key, headers in some]), writes=True
+    )
 
-    assert made.account.lines == len(records)
-    assert len(outputs) <= len(records)
-    assert len(letters_of(outputs)) == sum(made.account.dead.values())
-    assert all(0 <= output.timestamp_ms <= NOW_MS for output in outputs)
-
-
-def test_a_rebuild_counts_nothing_and_writes_nothing() -> None:
-    made = handler()
-    made.assigned(1, 2, "0", 0)
-
-    silent = list(made.take(1, [record(0, tick_value(0)), record(1, b"bad")], writes=False))
-    loud = list(made.take(1, [record(2, tick_value(2)), record(3, b"bad")], writes=True))
-
-    assert silent == []
-    assert [len(rows_of(loud)), len(letters_of(loud))] == [1, 1]
-    assert (made.account.lines, made.account.rows, made.account.dead) == (2, 1, {"not JSON": 1})
-
-
-def test_partitions_know_nothing_of_each_other() -> None:
-    made = handler()
-    for partition in (0, 1):
-        made.assigned(partition, 0, None, 0)
-
-    rows = [
-        rows_of(list(made.take(partition, [record(0, tick_value(7), partition=partition)], writes=True)))
-        for partition in (0, 1)
-    ]
-    made.revoked(0)
-    made.assigned(0, 0, None, 0)
-    again = rows_of(list(made.take(0, [record(0, tick_value(7), partition=0)], writes=True)))
-
-    assert rows[0] == rows[1] == again
-    assert len(again) == 1
-    assert msgspec.structs.astuple(made.account)[4] == 3
+    rows, letters = sorted_out(made)
+    assert len(rows) + len(letters) <= len(some) == handler.account.lines
+    assert len(rows) == handler.account.rows
+    assert len(letters) == sum(handler.account.dead.values())

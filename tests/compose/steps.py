@@ -13,7 +13,7 @@ import click
 import yaml
 
 from tests.compose.shell import Shell, StepFailed, says
-from tests.compose.topics import values
+from tests.compose.topics import ends, values
 
 EXCHANGE = "ws://exchange:8765"
 NETWORK = "docker_crypto-network"
@@ -107,32 +107,32 @@ def ingestion(shell: Shell) -> None:
 
 
 def pipeline(shell: Shell) -> None:
-    """The profile's containers turn the market into features, and stop in order."""
-    _open_exchange(shell, "BTC-USD", "ETH-USD")
+    """The profile's containers turn the market into features."""
+    _open_exchange(shell, "BTC-USD", "ETH-USD", history="4h")
     _give_away(shell)
-    before = {topic: len(values(topic)) for topic in (RAW, FEATURES)}
+    before = ends(RAW)
     shell.step("cd docker\ndocker compose --profile pipeline up -d", within_s=900, more=PIPELINE)
-    _wait_healthy(shell, "ingestor", "featurizer", within_s=120)
-    for topic, number in before.items():
-        _wait_for(shell, topic, number + 500)
-    _owned(shell)
+    shell.wait("four hours begin to pour in", lambda: ends(RAW) >= before + 500, within_s=120)
 
 
 def broker_killed(shell: Shell) -> None:
-    """The broker comes back by itself, asked to end or not, and those who talk to it go on."""
-    for command in (
-        "docker exec kafka bash -c 'kill 1'",
-        # From outside: in the container's own name space the kernel spares PID 1.
+    """The broker is killed while they do, comes back by itself, and those who talk to it go on."""
+    started, before = _started(shell), ends(RAW)
+    # From outside: in the container's own name space the kernel spares PID 1.
+    shell.step(
         "docker run --rm --pid host --entrypoint bash crypto-ingestor "
-        "-c \"kill -9 $(docker inspect -f '{{.State.Pid}}' kafka)\"",
-    ):
-        before = {topic: len(values(topic)) for topic in (RAW, FEATURES)}
-        started = _started(shell)
-        shell.step(command)
-        shell.wait("kafka was started again", partial(_is_new, shell, started), within_s=60)
-        _wait_healthy(shell, "kafka", within_s=120)
-        for topic, number in before.items():
-            _wait_for(shell, topic, number + 20)
+        "-c \"kill -9 $(docker inspect -f '{{.State.Pid}}' kafka)\""
+    )
+    _comes_back(shell, started, before + 5_000)
+    _wait_healthy(shell, "ingestor", "featurizer", within_s=120)
+    _owned(shell)
+
+
+def broker_ended(shell: Shell) -> None:
+    """The same for a broker that is asked to end."""
+    started, before = _started(shell), ends(RAW)
+    shell.step("docker exec kafka bash -c 'kill 1'")
+    _comes_back(shell, started, before + 20)
 
 
 def nothing_lost(shell: Shell) -> None:
@@ -198,7 +198,18 @@ def take_leftovers(shell: Shell) -> None:
     shell.ask("cd docker && docker compose --profile pipeline down -v", within_s=120)
 
 
-def _open_exchange(shell: Shell, *products: str) -> None:
+def _comes_back(shell: Shell, started: str, number: int) -> None:
+    shell.wait("kafka was started again", partial(_is_new, shell, started), within_s=60)
+    _wait_healthy(shell, "kafka", within_s=120)
+    for topic in (RAW, FEATURES):
+        _wait_for(shell, topic, number)
+
+
+def _wait_for(shell: Shell, topic: str, number: int) -> None:
+    shell.wait(f"{number:,} records in {topic}", lambda: len(values(topic)) >= number, within_s=120)
+
+
+def _open_exchange(shell: Shell, *products: str, history: str = "15m") -> None:
     """A market with a past, in containers: the simulator listens on loopback only, so a relay shares its network."""
     shell.ask("docker rm -f market exchange")
     shell.step(
@@ -207,7 +218,7 @@ def _open_exchange(shell: Shell, *products: str) -> None:
     )
     shell.step(
         f"docker run -d --rm --name market --label {PROJECT} --network container:exchange crypto-ingestor "
-        "richter simulate --history 15m " + " ".join(f"--product {each}" for each in products)
+        f"richter simulate --history {history} " + " ".join(f"--product {each}" for each in products)
     )
     shell.wait(
         "the exchange listens", lambda: "Advanced Trade" in shell.ask("docker logs market"), within_s=60
@@ -223,10 +234,6 @@ def _wait_healthy(shell: Shell, *services: str, within_s: float) -> None:
         return states == ["healthy"] * len(services)
 
     shell.wait(f"{' and '.join(services)} healthy", healthy, within_s=within_s)
-
-
-def _wait_for(shell: Shell, topic: str, number: int) -> None:
-    shell.wait(f"{number:,} records in {topic}", lambda: len(values(topic)) >= number, within_s=120)
 
 
 def _stop(shell: Shell, service: str) -> None:
@@ -349,4 +356,4 @@ def _owned(shell: Shell) -> None:
 
 
 SHORT: tuple[Callable[[Shell], None], ...] = (infrastructure, image, ingestion)
-FULL = (*SHORT, pipeline, broker_killed, nothing_lost, replay_equals_features, recreated)
+FULL = (*SHORT, pipeline, broker_killed, broker_ended, nothing_lost, replay_equals_features, recreated)

@@ -127,6 +127,23 @@ def test_what_a_failed_stage_wrote_is_never_seen(copying: Copying) -> None:
     assert copying.written() == numbers(100)
 
 
+@pytest.mark.parametrize("name", ["assigned", "revoked", "note"])
+def test_an_error_of_the_handler_within_a_rebalance_or_a_commit_ends_the_stage(
+    copying: Copying, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fails(self: Copy, *_: object) -> None:
+        raise RuntimeError(f"{name} failed")
+
+    broken, next_one = Copy(copying.target), Copy(copying.target)
+    with monkeypatch.context() as patched:
+        patched.setattr(Copy, name, fails)
+        with pytest.raises(RuntimeError, match=f"{name} failed"):
+            copying.run(broken, lambda: len(broken.seen) == 100)
+    copying.run(next_one, lambda: len(broken.seen if name == "revoked" else next_one.seen) == 100)
+
+    assert copying.written() == numbers(100)
+
+
 def idle(copying: Copying, then: Callable[[], object]) -> Callable[[], object]:
     """A stage's run that does something once, when everything is read and committed, and goes on until it is lost."""
     handler, limit = Copy(copying.target), time.monotonic() + 30

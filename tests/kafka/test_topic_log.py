@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from richter.adapters.kafka.connection import Broker
 from richter.config import Settings
 from richter.errors import SchemaMismatchError, TransportError
+from richter.runtime.compare import compare_logs
 from richter.runtime.topic_log import TopicLog
 from tests.kafka import tools
 from tests.kafka.crash import PAIRS
@@ -191,6 +192,28 @@ def test_a_record_that_is_no_row_is_refused(broker: Broker, topic: MakeTopic, tm
     assert rows_in(tmp_path / "log") == []
 
 
+# `richter featurize` on a data folder whose disk is full until a file appears.
+FULL = """
+import errno, os, sys
+from pathlib import Path
+from richter.adapters.tables import parts
+from richter.cli.main import main
+
+sync = parts._sync
+
+def is_full(path):
+    if not Path("freed").exists() and path.name.count("-") == 2:  # The first part, without rows, has one.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    sync(path)
+
+parts._sync = is_full
+parts.GROUP_ROWS = 10
+from richter.runtime import topic_log
+topic_log.PART_ROWS = 50
+sys.exit(main(["featurize", *sys.argv[1:]]))
+"""
+
+
 def test_a_topic_that_is_missing_is_told(broker: Broker, tmp_path: Path) -> None:
     with pytest.raises(TransportError, match=r"does not exist: 'nowhere\.rows'"):
         TopicLog(broker, "nowhere.rows", tmp_path / "log")
@@ -221,3 +244,29 @@ def test_one_of_two_processes_writes_and_the_other_takes_over(pipeline: Pipeline
     assert done["log"]["rows"] == pipeline.recorded() == len(rows_in(folder))
     assert done["log_trouble"] == ""
     check(pipeline)
+
+
+def test_rows_go_on_while_the_disk_is_full_and_the_log_catches_up(pipeline: Pipeline) -> None:
+    folder = pipeline.folder / "processed" / "features.parquet"
+    first, second = record(pipeline.folder, PAIRS, ticks=200, parts=2)
+    script = pipeline.folder / "full.py"
+    script.write_text(FULL)
+    sent = publish(pipeline, first)
+
+    process = pipeline.start([PYTHON, str(script)])
+    pipeline.wait_for(lambda: pipeline.log(process).count('"assigned"'), 3, process)
+    pipeline.wait_for(pipeline.committed, sent, process)
+    tools.wait(lambda: "No space left on device" in pipeline.log(process), "word of the full disk")
+    sent += publish(pipeline, second)
+    pipeline.wait_for(pipeline.committed, sent, process)
+    while_full = rows_in(folder)
+    (pipeline.folder / "freed").touch()
+    tools.wait(lambda: len(rows_in(folder)) > 0, "part of the log")
+    done = end(process)
+
+    assert while_full == []
+    assert len(rows_in(folder)) == sent == done["log"]["rows"]
+    assert (done["log_trouble"], done["restarts"]) == ("", 0)
+    assert "Traceback" not in pipeline.logs()
+    check(pipeline)
+    assert compare_logs(pipeline.folder / "again.parquet", folder).same

@@ -7,7 +7,7 @@ JSON loses nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -22,17 +22,16 @@ __all__ = ["FeatureDecoder", "encode_rows"]
 
 _CAUSES: Final = [None, *(cause.name.lower() for cause in GapCause if cause)]
 _REASONS: Final = [reason_text(bits) for bits in range(1 << len(Reason))]
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _HEAD: Final[list[tuple[str, Any]]] = [
     ("product_id", str),
     ("conn_id", str),
-    ("frame_no", _Int64),
-    ("event_index", _Int64),
-    ("ticker_index", _Int64),
-    ("ts_event", _Int64),
-    ("ts_recv", _Int64 | None),
+    ("frame_no", int),
+    ("event_index", int),
+    ("ticker_index", int),
+    ("ts_event", int),
+    ("ts_recv", int | None),
     ("gap_before", str | None),
-    ("gap_from", _Int64 | None),
+    ("gap_from", int | None),
     ("valid", bool),
     ("reasons", str),
     ("stale_after_s", float),
