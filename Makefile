@@ -26,8 +26,8 @@ demo: $(VENV)/.synced ## A simulated exchange, watched live, offline (ARGS=…)
 kafka: $(VENV)/.synced ## A Kafka broker on this machine, without Docker (ARGS=--brokers 3); stop it: richter kafka down
 	$(BIN)/richter kafka up $(ARGS)
 
-test: $(VENV)/.synced ## Run the tests (ARGS=…)
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.synced ## Run the tests (ARGS=…), on four cores at most: brokers want memory
+	$(BIN)/pytest -n auto --maxprocesses 4 $(ARGS)
 
 check: $(VENV)/.synced requirements-check ## Lint, types, layers, lock file, requirements.txt, containers
 	$(BIN)/ruff check
