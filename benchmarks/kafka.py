@@ -23,6 +23,7 @@ from richter.adapters.broker.cluster import Cluster
 from richter.adapters.kafka import topics
 from richter.adapters.kafka.connection import Broker
 from richter.adapters.kafka.producer import PRODUCER, RecordProducer
+from richter.adapters.kafka.stage import COMMIT_S
 from richter.config import Settings
 from richter.domain import ticks as tk
 from richter.protocol.advanced import AdvancedTrade
@@ -85,7 +86,9 @@ class Bench:
         assert producer.close(60) == 0
 
     @contextmanager
-    def featurizers(self, settings: Settings, number: int = 1) -> Iterator[list[subprocess.Popen[bytes]]]:
+    def featurizers(
+        self, settings: Settings, number: int = 1, commit_s: float = COMMIT_S
+    ) -> Iterator[list[subprocess.Popen[bytes]]]:
         """Processes of `richter featurize`."""
         env = {
             **os.environ,
@@ -94,8 +97,9 @@ class Bench:
         }
         command = [
             sys.executable,
-            "-m",
-            "richter",
+            "-c",
+            FEATURIZE,
+            str(commit_s),
             "featurize",
             "--no-parquet",
             "--data",
@@ -153,6 +157,14 @@ def rate_of(
         assert now < end, f"{found} of {n} records"
         time.sleep(0.05)
 
+
+FEATURIZE = """
+import sys
+from richter.adapters.kafka.stage import Stage
+from richter.cli.main import main
+Stage.__init__.__kwdefaults__["commit_s"] = float(sys.argv.pop(1))
+sys.exit(main())
+"""
 
 PLAIN = """
 import sys
@@ -219,7 +231,13 @@ def throughput(bench: Bench, lines: list[tuple[bytes, bytes]], rows: list[tuple[
 
 
 def latency(
-    bench: Bench, lines: list[tuple[bytes, bytes]], rate: int, seconds: float, *, plain: bool = False
+    bench: Bench,
+    lines: list[tuple[bytes, bytes]],
+    rate: int,
+    seconds: float,
+    *,
+    plain: bool = False,
+    commit_s: float = COMMIT_S,
 ) -> tuple[float, float]:
     """ms from a tick's produce call to its feature row at a reader of committed records: p50 and p99.
 
@@ -249,7 +267,7 @@ def latency(
         consumer.close()
 
     reader = threading.Thread(target=read)
-    with bench.featurizers(settings) as _:
+    with bench.featurizers(settings, commit_s=commit_s) as _:
         reader.start()
         try:
             wait(lambda: len(got) >= 1)
@@ -323,6 +341,15 @@ def main() -> None:
                         f"produced -> row committed and read, {rate:,} ticks/s, p50 / p99",
                         f"{ours[0]:.0f} / {ours[1]:.0f} ms",
                         f"the tick itself: {floor[0]:.0f} / {floor[1]:.0f} ms",
+                    )
+                )
+            for commit_s in (0.01, 0.02, 0.1):
+                p50, p99 = latency(bench, lines, 1000, chosen.seconds, commit_s=commit_s)
+                rows.append(
+                    (
+                        f"the same at 1,000 ticks/s, a commit after {commit_s * 1e3:g} ms at the latest",
+                        f"{p50:.0f} / {p99:.0f} ms",
+                        f"richter's own is {COMMIT_S * 1e3:g} ms",
                     )
                 )
             scaling(bench, chosen.ticks // 2, rows)
