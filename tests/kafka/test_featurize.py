@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from richter.adapters.kafka.connection import Broker
 from richter.adapters.kafka.reading import TopicReader
@@ -81,17 +82,19 @@ LETTERS: list[tuple[bytes | None, str]] = [
     (b"x" * 900_000, ""),
     # Its number lies between those of its neighbours: it is no doubled tick.
     (tick_value(14, event_index=1, ts_event=START_NS + 60 * 10**9), "stamped more than 2 s ahead"),
+    (b'"' + b"x" * 2_000_000 + b'"', ""),  # Larger than a letter may be.
 ]
 
 
 def test_what_cannot_be_read_is_a_dead_letter_once_and_the_rest_goes_on(pipeline: Pipeline) -> None:
     for name in (pipeline.raw, pipeline.features):
-        tools.create_topic(pipeline.servers, name, 1)
+        tools.create_topic(pipeline.servers, name, 1, max_message_bytes="5000000")
+    large = Producer({"bootstrap.servers": pipeline.servers, "message.max.bytes": 5_000_000})
     pretty = json.dumps(json.loads(tick_value(2)), indent=4).encode()
     values = [tick_value(1), pretty]
     for number, (value, _) in enumerate(LETTERS):
         values += [value, tick_value(10 + number)]  # type: ignore[list-item]  # a tombstone is None
-    put(pipeline.servers, pipeline.raw, values)
+    put(pipeline.servers, pipeline.raw, values, made=large)
     first = pipeline.featurize("--no-parquet")
     pipeline.wait_for(pipeline.committed, 2 + len(LETTERS), first)
     done = end(first)
