@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.adapters.kafka.feature_records import FeatureDecoder
 from richter.adapters.kafka.records import Record, records_of
-from richter.adapters.kafka.stage import TopicWatch
+from richter.adapters.kafka.topic_watch import TopicWatch
 from richter.adapters.kafka.topics import describe
 from richter.adapters.tables.parts import PART_ROWS, PartWriter, open_log
 from richter.engine.rows import FeatureRows
