@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from structlog.testing import capture_logs
 
-from richter.adapters.kafka import stage as stage_module
+from richter.adapters.kafka import topic_watch
 from richter.adapters.kafka.connection import Broker
 from richter.adapters.kafka.reading import TopicReader
 from richter.adapters.kafka.records import Record
@@ -161,7 +161,7 @@ def idle(copying: Copying, then: Callable[[], object]) -> Callable[[], object]:
 
 
 def test_a_topic_deleted_while_it_is_read_is_told(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_module, "WATCH_S", 0.3)
+    monkeypatch.setattr(topic_watch, "WATCH_S", 0.3)
     run = idle(copying, lambda: tools.delete_topics(copying.servers, [copying.source]))
 
     with pytest.raises(TransportError, match=f"does not exist any more: '{copying.source}'"):
@@ -174,7 +174,7 @@ def test_a_topic_deleted_while_it_is_read_is_told(copying: Copying, monkeypatch:
 def test_a_topic_made_anew_while_it_is_read_is_told(
     copying: Copying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_module, "WATCH_S", 0.3)
+    monkeypatch.setattr(topic_watch, "WATCH_S", 0.3)
 
     def make_anew() -> None:
         tools.delete_topics(copying.servers, [copying.source])

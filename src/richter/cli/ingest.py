@@ -69,7 +69,7 @@ def run_ingest(app: App, minutes: float | None, save_disk: bool, no_kafka: bool)
             f"{ran.published.left:,} recorded lines are not published yet"
             + (f" ({ran.published.trouble})" if ran.published.trouble else ""),
             None,
-            f"they are kept in {ran.raw}, and the next start that records there publishes them; --no-kafka only records",
+            f"they are kept in {ran.raw}: the next start that records there publishes them; --no-kafka only records",
         )
 
 
