@@ -144,6 +144,7 @@ def test_any_cut_into_blocks_gives_the_same_records_of_each_product(kinds, cuts)
     assert found == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**18)))
 def test_the_time_that_passed_is_the_sum_of_the_steps_forward(times):
     elapsed = Elapsed()

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory, gettempdir
 import click
 
 from tests.compose.shell import Shell, StepFailed
-from tests.compose.steps import CONTAINERS, FULL, NETWORK, PROJECT, SHORT, down, take_leftovers
+from tests.compose.steps import CONTAINERS, FLOOD, FULL, NETWORK, PROJECT, SHORT, down, take_leftovers
 
 ROOT = Path(__file__).parents[2]
 PORTS = {"Kafka": 9092, "MLflow": 5001}
@@ -30,7 +30,8 @@ PORTS = {"Kafka": 9092, "MLflow": 5001}
 
 @click.command()
 @click.option("--short", is_flag=True, help="The first milestone only: no pipeline, no broker killed.")
-def main(short: bool) -> None:
+@click.option("--flood", is_flag=True, help="Kill the broker while hours pour in; not with --short.")
+def main(short: bool, flood: bool) -> None:
     """Type the course's commands against a real stack."""
     start = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -45,7 +46,7 @@ def main(short: bool) -> None:
         _need_room(shell)
         failed = False
         try:
-            for step in SHORT if short else FULL:
+            for step in SHORT if short else FLOOD if flood else FULL:
                 click.echo(f"\n# {(step.__doc__ or '').splitlines()[0]}")
                 step(shell)
         except StepFailed as error:

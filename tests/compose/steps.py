@@ -108,21 +108,28 @@ def ingestion(shell: Shell) -> None:
 
 def pipeline(shell: Shell) -> None:
     """The profile's containers turn the market into features."""
-    _open_exchange(shell, "BTC-USD", "ETH-USD", history="4h")
-    _give_away(shell)
-    before = ends(RAW)
-    shell.step("cd docker\ndocker compose --profile pipeline up -d", within_s=900, more=PIPELINE)
-    shell.wait("four hours begin to pour in", lambda: ends(RAW) >= before + 500, within_s=120)
+    before = {topic: len(values(topic)) for topic in (RAW, FEATURES)}
+    _start_pipeline(shell, history="15m")
+    _wait_healthy(shell, "ingestor", "featurizer", within_s=120)
+    for topic, number in before.items():
+        _wait_for(shell, topic, number + 500)
+    _owned(shell)
 
 
 def broker_killed(shell: Shell) -> None:
-    """The broker is killed while they do, comes back by itself, and those who talk to it go on."""
+    """The broker is killed while ticks flow, comes back by itself, and those who talk to it go on."""
     started, before = _started(shell), ends(RAW)
-    # From outside: in the container's own name space the kernel spares PID 1.
-    shell.step(
-        "docker run --rm --pid host --entrypoint bash crypto-ingestor "
-        "-c \"kill -9 $(docker inspect -f '{{.State.Pid}}' kafka)\""
-    )
+    _kill(shell)
+    _comes_back(shell, started, before + 20)
+
+
+def broker_killed_in_a_flood(shell: Shell) -> None:
+    """The same while four hours pour in, and the pipeline with them: nearly always in the middle of a commit."""
+    before = ends(RAW)
+    _start_pipeline(shell, history="4h")
+    shell.wait("they begin to pour in", lambda: ends(RAW) >= before + 500, within_s=120)
+    started, before = _started(shell), ends(RAW)
+    _kill(shell)
     _comes_back(shell, started, before + 5_000)
     _wait_healthy(shell, "ingestor", "featurizer", within_s=120)
     _owned(shell)
@@ -196,6 +203,20 @@ def take_leftovers(shell: Shell) -> None:
     """Take away what a run that was killed has left, and nobody else's."""
     shell.ask(f"docker ps -aq --filter label={PROJECT} | xargs docker rm -f")
     shell.ask("cd docker && docker compose --profile pipeline down -v", within_s=120)
+
+
+def _start_pipeline(shell: Shell, *, history: str) -> None:
+    _open_exchange(shell, "BTC-USD", "ETH-USD", history=history)
+    _give_away(shell)
+    shell.step("cd docker\ndocker compose --profile pipeline up -d", within_s=900, more=PIPELINE)
+
+
+def _kill(shell: Shell) -> None:
+    # From outside: in the container's own name space the kernel spares PID 1.
+    shell.step(
+        "docker run --rm --pid host --entrypoint bash crypto-ingestor "
+        "-c \"kill -9 $(docker inspect -f '{{.State.Pid}}' kafka)\""
+    )
 
 
 def _comes_back(shell: Shell, started: str, number: int) -> None:
@@ -356,4 +377,6 @@ def _owned(shell: Shell) -> None:
 
 
 SHORT: tuple[Callable[[Shell], None], ...] = (infrastructure, image, ingestion)
-FULL = (*SHORT, pipeline, broker_killed, broker_ended, nothing_lost, replay_equals_features, recreated)
+LATER = (broker_ended, nothing_lost, replay_equals_features, recreated)
+FULL = (*SHORT, pipeline, broker_killed, *LATER)
+FLOOD = (*SHORT, broker_killed_in_a_flood, *LATER)

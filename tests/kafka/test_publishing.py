@@ -33,7 +33,7 @@ from richter.adapters.recording.segments import Position, list_segments
 from richter.adapters.recording.writer import Recorder
 from richter.config import Settings
 from richter.engine.table import LOOK_BACK_S
-from richter.errors import DataFolderError, TransportError
+from richter.errors import ContractError, DataFolderError, TransportError
 from richter.runtime import publishing, topic_replay
 from richter.runtime.publishing import Publisher
 from richter.runtime.retaining import retain, trim
@@ -236,23 +236,33 @@ def test_ingest_killed_again_and_again_publishes_every_line_and_little_of_it_twi
     products = [argument for pair in pairs for argument in ("--product", pair)]
     with exchange("--history", "6h", *products, "--seed", "5", "--no-limits") as url:
         pipe = pipeline(kafka, url, *pairs)
+        notes = []
         for _ in range(3):
             process = pipe.ingest()
             tools.wait(
-                lambda: noted(raw) < records_in(kafka, pipe.raw), "records that the note does not know"
+                lambda: sum(noted(raw).values()) < records_in(kafka, pipe.raw),
+                "records that the note does not know",
             )
             kill(process)
+            notes.append(noted(raw))
         process = pipe.ingest()
         pipe.wait_for(pipe.recorded, pipe.recorded() + 1_000, process)
         ran = end(process)
 
     assert ran["published"]["left"] == 0
     found = read_topic(kafka, pipe.raw)
+    headers: dict[bytes, dict[str, bytes]] = {}
+    for record in found:
+        assert headers.setdefault(record.value, record.headers) == record.headers
     doubled = 0
     for pair in pairs:
         recorded = recorded_lines(raw, pair)
         published = values(found, pair)
         assert first_times(published) == recorded
+        number_of = {line: number for number, line in enumerate(recorded)}
+        steps = pairwise(number_of[line] for line in published)
+        begins = {after for before, after in steps if after != before + 1}
+        assert begins <= {note.get(pair, 0) for note in notes}  # The first line behind the note.
         passed = dict(zip(recorded, event_time_passed(recorded), strict=True))
         newest = -1
         for line in published:
@@ -274,17 +284,16 @@ def event_time_passed(lines: list[bytes]) -> list[int]:
     return list(accumulate((max(0, after - before) for before, after in pairwise(times)), initial=0))
 
 
-def noted(raw: Path) -> int:
-    """Lines that the note says are published."""
+def noted(raw: Path) -> dict[str, int]:
+    """Product -> lines that the note says are published."""
     note = load_published(raw) if raw.exists() else None
-    places = [] if note is None else [place for place in note.positions.values() if place is not None]
-    lines = 0
-    for place in places:
-        prefix = place.segment[:-22]
-        for path in raw.glob(f"{prefix}*.ndjson"):
-            if path.name <= place.segment:
-                data = path.read_bytes()
-                lines += (data[: place.offset] if path.name == place.segment else data).count(b"\n")
+    lines = {}
+    for product, place in ({} if note is None else note.positions).items():
+        if place is not None:
+            paths = sorted(raw.glob(f"{place.segment[:-22]}*.ndjson"))
+            before = [path.read_bytes() for path in paths if path.name < place.segment]
+            before.append((raw / place.segment).read_bytes()[: place.offset])
+            lines[product] = sum(data.count(b"\n") for data in before)
     return lines
 
 
@@ -323,6 +332,26 @@ def test_without_a_broker_recording_goes_on_and_the_next_start_catches_up(
         pass
 
     assert publisher.status.left == 0
+    assert values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC) == log.lines[BTC]
+
+
+def test_a_broker_that_comes_after_the_start_gets_everything_in_the_same_run(
+    kafka: str, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw")
+    with capture_logs() as logs, monkeypatch.context() as patch:
+        tries = no_broker(patch)
+        with Publisher(settings, log.folder) as publisher:
+            for number in range(50):
+                log.add(number)
+            tools.wait(lambda: len(tries) >= 3, "three tries")
+            patch.undo()
+            wait_published(publisher, 50)
+            tools.wait(lambda: publisher.trouble == "", "end of the trouble")
+            log.recorder.close()
+
+    assert len(told(logs, "not_published")) == len(told(logs, "publishing")) == 1
     assert values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC) == log.lines[BTC]
 
 
@@ -429,6 +458,81 @@ def test_another_cluster_is_told_and_gets_what_comes_from_then_on(
     assert values(found, BTC) == [tick_value(2)]
 
 
+def test_another_topic_is_told_and_gets_what_comes_from_then_on(
+    kafka: str, make: Callable[..., Settings]
+) -> None:
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw")
+    with Publisher(settings, log.folder):
+        log.add(1)
+        log.recorder.close()
+    log = Log(settings.data_dir / "raw")
+    prefix = settings.kafka_topic_prefix + "other."
+    with (
+        capture_logs() as logs,
+        Publisher(msgspec.structs.replace(settings, kafka_topic_prefix=prefix), log.folder),
+    ):
+        log.add(2)
+        log.recorder.close()
+
+    assert told(logs, "another_topic") == [
+        f"the recording so far went to {settings.kafka_topic_prefix + RAW}; {prefix + RAW} gets what comes from "
+        f"now on: `richter replay --to {prefix + RAW}` sends the rest"
+    ]
+    assert values(read_topic(kafka, prefix + RAW), BTC) == [tick_value(2)]
+
+
+def test_a_segment_that_went_unpublished_is_told_and_the_rest_arrives(
+    kafka: str, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw", rotate_bytes=20_000)
+    with monkeypatch.context() as patch:
+        no_broker(patch)
+        with Publisher(settings, log.folder):
+            for number in range(100):
+                log.add(number)
+            log.recorder.close()
+    gone = list_segments(log.folder)[1].path
+    lost = gone.read_bytes().splitlines()
+    gone.unlink()  # Its manifest is still there.
+
+    with capture_logs() as logs, Publisher(settings, log.folder) as publisher:
+        pass
+
+    (text,) = told(logs, "segment_missing")
+    assert text.startswith(f"{gone.name} is gone or cannot be read: what was not published of it is not on ")
+    assert publisher.status.left == 0
+    found = values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC)
+    assert found == [line for line in log.lines[BTC] if line not in lost]
+    assert 0 < len(found) < 100
+
+
+def test_an_error_of_ours_ends_publishing_but_not_recording_and_the_next_start_publishes(
+    kafka: str, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ContractError("broken")
+
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw")
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "tick_lines", fail)
+        publisher = Publisher(settings, log.folder)
+        log.add(1)
+        tools.wait(lambda: publisher.trouble != "", "trouble")
+        log.add(2)
+        log.recorder.close()
+        with pytest.raises(ContractError, match="broken"):
+            publisher.close()
+    assert (publisher.trouble, publisher.status.left) == ("not published: broken", 2)
+
+    with Publisher(settings, log.folder):
+        pass
+
+    assert values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC) == log.lines[BTC]
+
+
 def test_while_the_note_cannot_be_written_publishing_waits_and_tells_it_once(
     kafka: str, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -522,6 +626,44 @@ def test_a_producer_that_fails_is_replaced_and_nothing_is_lost(
     assert publisher.status.left == 0
     found = values(read_topic(kafka, settings.kafka_topic_prefix + RAW), BTC)
     assert first_times(found) == log.lines[BTC]
+
+
+def test_what_is_refused_is_a_dead_letter_once_though_its_lines_are_read_again(
+    kafka: str, make: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[RecordProducer] = []
+
+    class Failing(RecordProducer):
+        """The first one fails when something of its first 200 records has arrived."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.sends = 0
+
+        def send(self, *arguments: Any) -> bool:
+            if not failed and self.sends == 200:
+                if self.outstanding < 200:
+                    failed.append(self)
+                    self.failure = TransportError("failed")
+                return False
+            self.sends += 1
+            return super().send(*arguments)
+
+    settings = make(kafka)
+    log = Log(settings.data_dir / "raw")
+    monkeypatch.setattr(publishing, "RecordProducer", Failing)
+    monkeypatch.setattr(publishing, "AGAIN_S", 0.05)
+    with monkeypatch.context() as patch:
+        no_broker(patch)
+        publisher = Publisher(settings, log.folder)
+        for number in range(1_000):  # More than is read at a time.
+            log.add(number, **({"price": "1" + "0" * 30} if number in (250, 900) else {}))
+    wait_published(publisher, 998)
+    log.recorder.close()
+    publisher.close()
+
+    assert (publisher.status.restarts, publisher.status.refused, publisher.status.left) == (1, 2, 0)
+    assert len((settings.data_dir / "dead" / "publish.ndjson").read_bytes().splitlines()) == 2
 
 
 def test_what_is_thrown_away_at_the_end_is_no_failure_and_what_is_too_large_waits_for_its_turn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -116,6 +117,39 @@ def test_what_cannot_be_read_or_sent_is_a_dead_letter_and_the_rest_goes_on(
     assert [json.loads(letter)["reason"] for letter in letters].count("too large for a record") == 1
     assert (sent.records, sent.too_large, sum(sent.unread.values())) == (2, 1, 4)
     assert sent.unread["blank"] == sent.unread["torn"] == 1
+
+
+def test_an_old_recording_is_as_young_to_the_brokers_as_its_publishing_and_the_command_says_what_it_sent(
+    kafka: str, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = 1_500_000_000 * SECOND  # 2017: any retention would delete it at once.
+    at = {"timestamp": "2017-07-14T02:40:00Z", "ts_event": old, "ts_recv": old}
+    lines = [tick_value(1, **at), b"", tick_value(2, **at, pad="x" * 1_100_000), tick_value(3, **at)]
+    path = write(tmp_path / "recording.ndjson", lines)
+    topic = settings.kafka_topic_prefix + "old"
+    to = ["--to", topic, "--bootstrap", kafka, "--data", str(settings.data_dir)]
+    before = time.time() * 1000
+
+    codes = [main(["replay", "--raw", str(path), *to, *form]) for form in ([], ["--json"])]
+
+    said = capsys.readouterr().out.splitlines()
+    assert codes == [0, 0]
+    assert said[:3] == [
+        f"1 file -> 2 records in {topic}",
+        "          1  lines without ticks: blank",
+        "          1  lines too large for a record, kept as dead letters",
+    ]
+    assert json.loads("".join(said[3:]))["sent"] == {
+        "topic": topic,
+        "files": 1,
+        "records": 2,
+        "unread": {"blank": 1},
+        "too_large": 1,
+        "restarts": 0,
+    }
+    found = read_topic(kafka, topic)
+    assert values(found, BTC) == [lines[0], lines[3]] * 2
+    assert min(record.timestamp_ms for record in found) >= before - 1000
 
 
 def test_a_recording_without_ticks_is_refused(tmp_path: Path, settings: Settings) -> None:
@@ -249,24 +283,36 @@ def put(servers: str, topic: str, records: list[Found]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        ("--to", "t"),
-        ("--raw", "x", "--to", "t", "--out", "f"),
-        ("--raw", "x", "--to", "t", "--workers", "2"),
-        ("--raw", "x", "--out", "f", "--speed", "2"),
-        ("--raw", "x", "--out", "f", "--compare-topic", "t"),
-        ("--from-topic", "t", "--raw", "x"),
-        ("--from-topic", "t", "--speed", "2"),
-        ("--from-topic", "t", "--workers", "2"),
-        ("--raw", "x", "--to", "t", "--speed", "0"),
+        ("", "--raw GLOB or --from-topic TOPIC is needed"),
+        ("--to t", "--raw GLOB or --from-topic TOPIC is needed"),
+        ("--compare-topic t", "--raw GLOB or --from-topic TOPIC is needed"),
+        ("--raw x", "--out FILE is needed"),
+        ("--raw x --to t --out f", "--out means nothing with --to"),
+        ("--raw x --to t --compare f", "--compare means nothing with --to"),
+        ("--raw x --to t --alerts", "--alerts means nothing with --to"),
+        ("--raw x --to t --workers 2", "--workers means nothing with --to"),
+        ("--raw x --to t --speed 0", "--speed"),
+        ("--raw x --out f --speed 2", "--speed means nothing with a replay without --to"),
+        ("--raw x --out f --compare-topic t", "--compare-topic means nothing with --raw"),
+        ("--from-topic t --raw x", "--raw means nothing with --from-topic"),
+        ("--from-topic t --to u", "--to means nothing with --from-topic"),
+        ("--from-topic t --speed 2", "--speed means nothing with --from-topic"),
+        ("--from-topic t --compare f", "--compare means nothing with --from-topic"),
+        ("--from-topic t --alerts", "--alerts means nothing with --from-topic"),
+        ("--from-topic t --workers 2", "--workers means nothing with --from-topic"),
     ],
 )
 def test_options_that_mean_nothing_together_are_refused(
-    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["replay", *arguments]) == 2
-    assert "Traceback" not in capsys.readouterr().err
+    code = main(["replay", *arguments.split()])
+
+    told = capsys.readouterr().err
+    assert code == 2
+    assert said in told
+    assert "Traceback" not in told
 
 
 def test_a_topic_that_is_not_there_is_one_sentence(

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from richter.adapters.recording.published import Published, load_published, save_published
@@ -24,6 +24,7 @@ POSITIONS = st.builds(
 )
 
 
+@settings(deadline=None)  # A sync takes as long as the disk wants.
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.none() | POSITIONS))
 def test_it_is_read_as_it_was_written(tmp_path_factory, topic, cluster, positions):
     folder = tmp_path_factory.mktemp("raw")

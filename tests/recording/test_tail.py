@@ -128,9 +128,12 @@ def test_a_segment_just_made_holds_back_what_comes_after_it(tmp_path):
     tail.close()
 
 
-def test_a_position_behind_the_end_goes_on_with_the_next_segment(tmp_path):
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_position_behind_the_end_goes_on_with_the_next_segment(tmp_path, is_packed):
     (tmp_path / name_of(1)).write_bytes(line(1))
     (tmp_path / name_of(2)).write_bytes(line(2))
+    if is_packed:
+        pack(tmp_path / name_of(1))
     tail = Tail(tmp_path, MINE, Position(name_of(1), 10_000))
 
     assert read_all(tail) == line(2)

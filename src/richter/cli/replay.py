@@ -107,9 +107,9 @@ def command(
         )
         run_replay_topic(app, from_topic, compare_topic, out)
         return
-    _refuse("--raw", compare_topic=compare_topic)
     if not raw:
         raise click.UsageError("--raw GLOB or --from-topic TOPIC is needed: where the ticks come from")
+    _refuse("--raw", compare_topic=compare_topic)
     if to is not None:
         _refuse("--to", out=out, compare=compare, alerts=alerts, workers=workers > 1)
         run_publish(app, list(raw), to, speed)

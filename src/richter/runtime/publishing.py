@@ -160,10 +160,14 @@ class _Stream:
 
     def _decode(self, chunk: Chunk) -> Iterator[TickLine]:
         block = self._decoder.decode(chunk.data, file_conn=f"file:{chunk.segment}")
-        if chunk.end > self._seen:  # What is read again was refused before.
+        again = 0  # Lines that were read before, and refused then; where chunks end is never the same twice.
+        if chunk.segment == self._seen.segment:
+            again = chunk.data.count(b"\n", 0, max(0, self._seen.offset - chunk.offset))
+        if chunk.end > self._seen:
             self._seen = chunk.end
             for rejected in block.rejected:
-                self._refuse(rejected.reason, rejected.data, chunk.segment)
+                if rejected.line_no > again:
+                    self._refuse(rejected.reason, rejected.data, chunk.segment)
         return tick_lines(block, chunk.data, self._decoder.state, chunk.segment)
 
     def _pass_to(self, place: Position) -> None:
