@@ -5,7 +5,13 @@ BIN := $(VENV)/bin
 UV_PIN := $(shell sed -n 's/.*"\(uv==[0-9.]*\)".*/\1/p' pyproject.toml)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-EXPORT := $(BIN)/uv export --quiet --all-extras --no-default-groups --no-hashes --no-header --no-annotate
+EXPORT := $(BIN)/uv export --quiet --locked --no-default-groups --no-hashes --no-header --no-annotate
+LOCKED := requirements.txt docker/requirements.ingestor.txt docker/requirements.mlflow.txt
+WANTED_requirements.txt := --all-extras
+WANTED_docker/requirements.ingestor.txt := --no-emit-project
+# Its server has no use for what richter computes with.
+WANTED_docker/requirements.mlflow.txt := --no-emit-project --extra tracking \
+	$(addprefix --prune=,confluent-kafka msgspec numba polars rich structlog websockets zstandard)
 ARGS ?=
 
 # The lock file must not depend on whose machine it was made on.
@@ -40,8 +46,8 @@ check: $(VENV)/.synced requirements-check ## Lint, types, layers, lock file, req
 
 requirements-check: $(VENV)/.uv
 	@$(BIN)/uv lock --check --quiet
-	@$(EXPORT) --locked | diff requirements.txt - \
-		|| { echo "requirements.txt is not what uv.lock says: run make lock"; exit 1; }
+	@$(foreach file,$(LOCKED),$(EXPORT) $(WANTED_$(file)) | diff $(file) - \
+		|| { echo "$(file) is not what uv.lock says: run make lock"; exit 1; };)
 
 bench: $(VENV)/.synced ## Run the benchmarks, written to docs/benchmarks.md and docs/benchmarks_kafka.md
 	$(BIN)/uv sync --quiet --locked --inexact --group bench
@@ -65,7 +71,7 @@ docs: $(VENV)/.synced ## Write the generated parts of the documentation
 
 lock: $(VENV)/.uv ## Resolve the dependencies anew (ARGS=--upgrade), write uv.lock and requirements.txt
 	$(BIN)/uv lock $(ARGS)
-	$(EXPORT) --locked > requirements.txt
+	$(foreach file,$(LOCKED),$(EXPORT) $(WANTED_$(file)) > $(file) &&) true
 
 clean: ## Remove .venv and caches; data/ stays
 	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

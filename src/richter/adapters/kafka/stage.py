@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,7 +20,7 @@ import msgspec
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from richter.adapters.kafka.connection import Broker
+from richter.adapters.kafka.connection import ANSWER_S, Broker
 from richter.adapters.kafka.producer import PRODUCER, Headers
 from richter.adapters.kafka.records import Record, records_of
 from richter.adapters.kafka.topic_watch import TopicWatch
@@ -36,6 +37,8 @@ PATIENCE_S: Final = 60.0
 """So long a broker that does not answer is asked again before the stage gives up."""
 LEAVING_S: Final = 5.0
 """And so long once the stage is to end."""
+HANGS_S: Final = 3.0
+"""A call that takes so much longer than its timeout does not come back."""
 LAG_S: Final = 2.0
 TRANSACTION_MS: Final = 10_000
 SESSION_MS: Final = 6_000
@@ -283,16 +286,42 @@ class Stage:
             for partition, place in self._places.items()
             if place.dirty
         ]
-        self._patiently(
-            lambda: self._producer.send_offsets_to_transaction(
-                offsets, self._consumer.consumer_group_metadata(), 5.0
-            )
-        )
+        self._patiently(lambda: self._send_offsets(offsets))
         self._patiently(lambda: self._producer.commit_transaction(5.0))
         self._begun = None
         self._status.commits += 1
         for place in self._places.values():
             place.dirty = False
+
+    def _send_offsets(self, offsets: list[TopicPartition]) -> None:
+        """Add the offsets to the transaction.
+
+        When the group's coordinator goes down meanwhile, the client forgets its timeout and may never come back. Then
+        the call is left behind on a thread of its own, and the stage with its producer is given up.
+
+        Raises:
+            TransportError: it does not come back.
+
+        References:
+            https://github.com/confluentinc/librdkafka/issues/5456
+            https://github.com/confluentinc/librdkafka/issues/5511
+        """
+        group = self._consumer.consumer_group_metadata()
+        failed: list[BaseException] = []
+
+        def send() -> None:
+            try:
+                self._producer.send_offsets_to_transaction(offsets, group, ANSWER_S)
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=send, name="offsets", daemon=True)
+        thread.start()
+        thread.join(ANSWER_S + HANGS_S)
+        if thread.is_alive():
+            raise TransportError("the Kafka client hangs: the group's coordinator went down during a commit")
+        if failed:
+            raise failed[0]
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         if not assigned or self._lost:
