@@ -248,7 +248,7 @@ def test_ingest_killed_again_and_again_publishes_every_line_and_little_of_it_twi
             kill(process)
             notes.append(noted(raw))
         process = pipe.ingest()
-        pipe.wait_for(pipe.recorded, pipe.recorded() + 20, process)
+        pipe.wait_for(pipe.recorded, pipe.recorded() + 3, process)
         ran = end(process)
 
     assert ran["published"]["left"] == 0
